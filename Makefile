@@ -1,0 +1,32 @@
+# Every target sets up what it needs in .venv; PYTHON chooses the interpreter (3.11 or newer).
+PYTHON ?= python3
+BIN := .venv/bin
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-slow lint clean
+
+help:            ## this list
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
+
+.venv/ready: pyproject.toml
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	@touch $@
+
+demo: .venv/ready   ## the three posteriors on penguins: table, picture, files in results/penguins
+	$(BIN)/bayeslin compare data/penguins.csv --control 20 --out results/penguins
+
+test: .venv/ready   ## the default suite, doctests included
+	$(BIN)/python -m pytest
+
+test-slow: .venv/ready   ## what takes longer
+	$(BIN)/python -m pytest -m slow
+
+lint: .venv/ready   ## ruff and the type checker
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+clean:   ## forget the environment and what was made in it
+	rm -rf .venv results .pytest_cache .mypy_cache .ruff_cache

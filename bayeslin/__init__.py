@@ -1,0 +1,15 @@
+"""Bayesian inference with deep linear networks: finite, infinitely wide, and proportionally wide and deep.
+
+After Bassetti, Ladelli and Rotondo, "Proportional infinite-width infinite-depth limit for deep linear neural
+networks" (arXiv:2411.15267). The outputs of such a network are Gaussian given one random matrix Q; each prior is a law
+of Q, and one likelihood serves them all.
+"""
+
+from bayeslin._version import __version__
+from bayeslin.checks import InputError
+from bayeslin.correlation import OutputCorrelation
+from bayeslin.diagnostics import ConvergenceWarning
+from bayeslin.noise import Noise
+from bayeslin.posterior import Posterior, fit
+from bayeslin.scale import NNGP, FiniteNetwork, Law, Proportional, ScaleMoments
+from bayeslin.spectrum import Spectrum

@@ -1,0 +1,89 @@
+"""The door: a valid value, or an error that says what came, what was wanted and what to do."""
+
+from __future__ import annotations
+
+import numbers
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+
+class InputError(ValueError):
+    """Something that the caller gave cannot be used; the message names it and the remedy."""
+
+
+def matrix(values: Any, name: str) -> np.ndarray:
+    """Finite float64 matrix from anything array-like; a single column may come as a vector."""
+    try:
+        array = np.asarray(values, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{name} must hold numbers only ({error}); encode text first, see bayeslin.read_table") from None
+    if array.ndim == 1:
+        array = array[:, None]
+    if array.ndim != 2:
+        raise InputError(f"{name} must be a matrix, rows are examples; it came with shape {array.shape}")
+    if not array.size:
+        raise InputError(f"{name} is empty, shape {array.shape}; give at least two rows and one column")
+    if not np.isfinite(array).all():
+        row, column = np.argwhere(~np.isfinite(array))[0]
+        raise InputError(
+            f"{name} holds {array[row, column]} in row {row}, column {column} (counted from 0); "
+            "drop or fill such rows first"
+        )
+    return array
+
+
+def rows(X: Any, Y: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Inputs (n, p) and labels (n, D) with a row for each example, at least two rows and no constant label."""
+    X, Y = matrix(X, "X"), matrix(Y, "Y")
+    if len(X) != len(Y):
+        hint = "; did you mean Y.T?" if len(X) == Y.shape[1] else "; give one row of labels for each row of inputs"
+        raise InputError(f"need one row per example: X {X.shape}, Y {Y.shape}{hint}")
+    if len(X) < 2:
+        raise InputError(f"need at least two rows, got {len(X)}")
+    constant = np.flatnonzero(np.ptp(Y, axis=0) == 0)
+    if constant.size:
+        raise InputError(f"column {constant[0]} of Y is constant; there is nothing to learn from it, leave it out")
+    return X, Y
+
+
+def new_rows(X: Any, features: int) -> np.ndarray:
+    """Inputs (m, p) with the p features of the fit."""
+    X = matrix(X, "X_new")
+    if X.shape[1] != features:
+        raise InputError(f"X_new has {X.shape[1]} columns, the fit had {features} features; give the same columns")
+    return X
+
+
+def integer(value: Any, name: str, least: int = 1) -> int:
+    """An integer of at least `least`."""
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < least:
+        raise InputError(f"{name} must be an integer of at least {least}, got {value!r}")
+    return int(value)
+
+
+def widths(values: Any) -> tuple[int, ...]:
+    """Widths of the hidden layers, input side first."""
+    if isinstance(values, str) or not isinstance(values, Iterable):
+        raise InputError(f"widths must be a sequence of positive integers such as (20,) * 10, got {values!r}")
+    return tuple(integer(width, f"widths[{index}]") for index, width in enumerate(values))
+
+
+def number(value: Any, name: str, *, above: float | None = None, least: float | None = None) -> float:
+    """A finite number, above a bound or at least a bound where one is given."""
+    if isinstance(value, bool) or not isinstance(value, numbers.Real | np.ndarray) or np.ndim(value):
+        raise InputError(f"{name} must be a number, got {value!r}")
+    number = float(value)
+    wanted = f" above {above}" if above is not None else f" of at least {least}" if least is not None else ""
+    if not np.isfinite(number) or (above is not None and number <= above) or (least is not None and number < least):
+        raise InputError(f"{name} must be a finite number{wanted}, got {value!r}")
+    return number
+
+
+def names(values: Sequence[Any], count: int, what: str) -> tuple[str, ...]:
+    """As many distinct names as columns."""
+    values = tuple(str(value) for value in values)
+    if len(values) != count or len(set(values)) != count:
+        raise InputError(f"need {count} distinct {what}, got {values}")
+    return values

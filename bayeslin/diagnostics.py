@@ -1,0 +1,95 @@
+"""ArviZ, both lines (0.23 and 1.x): the only module that knows it. Arrays in; (chains, draws, ...) throughout."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+MAX_RHAT = 1.01
+MIN_ESS = 400.0
+
+
+class ConvergenceWarning(UserWarning):
+    """The draws are not good enough to be trusted; the message says what to do."""
+
+
+class Diagnosis(NamedTuple):
+    """Worst R-hat and bulk effective sample size over the entries that vary, divergences; `exact`: no sampler ran."""
+
+    rhat_max: float
+    ess_min: float
+    divergences: int
+    exact: bool = False
+
+    @property
+    def converged(self) -> bool:
+        """Whether R-hat is at most 1.01, the bulk ESS at least 400 and no transition diverged."""
+        return self.exact or (self.rhat_max <= MAX_RHAT and self.ess_min >= MIN_ESS and not self.divergences)
+
+    def advice(self) -> str:
+        """One sentence: what is wrong and what to do; or that all is well."""
+        if self.exact:
+            return "exact: nothing was left to sample"
+        if self.converged:
+            return f"R-hat {self.rhat_max:.3f}, smallest bulk ESS {self.ess_min:.0f}, no divergences"
+        trouble = []
+        if not self.rhat_max <= MAX_RHAT:
+            trouble.append(f"R-hat reaches {self.rhat_max:.3f} (want at most {MAX_RHAT}): the chains disagree")
+        if not self.ess_min >= MIN_ESS:
+            trouble.append(f"bulk ESS falls to {self.ess_min:.0f} (want at least {MIN_ESS:.0f}): too few draws")
+        if self.divergences:
+            trouble.append(f"{self.divergences} divergent transitions: part of the posterior may be missed")
+        return "; ".join(trouble) + "; raise warmup and draws, and look at post.to_arviz() with ArviZ's plots"
+
+
+def diagnose(quantities: list[np.ndarray], diverging: np.ndarray) -> Diagnosis:
+    """Judge every entry of arrays (chains, draws, ...) that varies; R-hat is NaN below four draws."""
+    az = _arviz()
+    columns = [column for array in quantities for column in _columns(array) if np.ptp(column) > 0]
+    if not columns:
+        return Diagnosis(np.nan, np.nan, int(diverging.sum()), exact=True)
+    with np.errstate(all="ignore"):
+        rhat = [float(az.rhat(column)) for column in columns]
+        ess = [float(az.ess(column)) for column in columns]
+    return Diagnosis(float(np.max(rhat)), float(np.min(ess)), int(diverging.sum()))
+
+
+def mcse(array: np.ndarray) -> np.ndarray:
+    """Monte Carlo standard error of the mean of every entry of (chains, draws, ...); 0 where nothing varies."""
+    az = _arviz()
+    errors = [float(az.mcse(column)) if np.ptp(column) > 0 else 0.0 for column in _columns(array)]
+    return np.array(errors).reshape(array.shape[2:])
+
+
+def to_arviz(groups: Mapping[str, Mapping[str, np.ndarray]], coords: dict, dims: dict, attrs: dict) -> Any:
+    """`InferenceData` on ArviZ 0.23, `DataTree` on 1.x, with the same names on both."""
+    az = _arviz()
+    groups = {name: dict(arrays) for name, arrays in groups.items() if arrays}
+    if hasattr(az, "InferenceData"):
+        data = az.from_dict(**groups, coords=coords, dims=dims)
+    else:
+        data = az.from_dict(groups, coords=coords, dims=dims)
+    for name in groups:
+        data[name].attrs.update(attrs)
+    return data
+
+
+def write_netcdf(data: Any, path: Path) -> None:
+    """One netCDF file of what `to_arviz` gave."""
+    data.to_netcdf(str(path), engine="h5netcdf")
+
+
+def _columns(array: np.ndarray) -> list[np.ndarray]:
+    return list(np.moveaxis(array.reshape(*array.shape[:2], -1), -1, 0))
+
+
+def _arviz() -> Any:
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", r"\s*ArviZ is undergoing a major refactor", FutureWarning)
+        import arviz
+
+    return arviz

@@ -1,0 +1,62 @@
+"""The laws of Sigma, the noise covariance between the outputs of one row."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpyro
+import numpyro.distributions as dist
+
+from bayeslin import checks
+from bayeslin.hyperparameters import checked, is_random, sample_hyperparameter
+
+KINDS = ("isotropic", "diagonal", "full")
+
+
+class Noise:
+    """Noise of the labels: a known sd shared by all outputs, or one that is inferred.
+
+    A number is the known sd, in label units. "isotropic" infers one sd, "diagonal" one for each output, "full" a
+    covariance: correlations from the uniform LKJ prior times such sds. The prior of every sd is half-normal with scale
+    1 in label units, fixed before the labels are seen, which suits labels of sd about 1 (`Dataset.standardize`). A
+    NumPyro distribution over the positive numbers is an isotropic sd with that prior.
+    """
+
+    def __init__(self, noise: Any):
+        self.kind, self.sd = "isotropic", noise
+        if isinstance(noise, str):
+            if noise not in KINDS:
+                raise checks.InputError(f"noise must be a number, a distribution or one of {KINDS}, got {noise!r}")
+            self.kind, self.sd = noise, dist.HalfNormal(1.0)
+        elif isinstance(noise, Noise):
+            self.kind, self.sd = noise.kind, noise.sd
+        self.sd = checked("noise", self.sd, above=0.0)
+
+    @property
+    def is_random(self) -> bool:
+        """Whether there is anything to infer."""
+        return is_random(self.sd)
+
+    def sample_cov(self, outputs: int) -> Any:
+        """NumPyro fragment: Sigma (D, D); sites `noise_sd` and, for "full", `_noise_cholesky`."""
+        if self.kind == "isotropic":
+            return sample_hyperparameter("noise_sd", self.sd) ** 2 * jnp.eye(outputs)
+        sd = numpyro.sample("noise_sd", self.sd.expand([outputs]).to_event(1))
+        if self.kind == "diagonal" or outputs == 1:
+            return jnp.diag(sd**2)
+        L = sd[:, None] * numpyro.sample("_noise_cholesky", dist.LKJCholesky(outputs, 1.0))
+        return L @ L.T
+
+    def __repr__(self) -> str:
+        return repr(self.kind) if self.is_random else f"{self.sd:g}"
+
+
+jax.tree_util.register_pytree_node(Noise, lambda noise: ((noise.sd,), noise.kind), lambda kind, leaves: _rebuild(kind, *leaves))
+
+
+def _rebuild(kind: str, sd: Any) -> Noise:
+    noise = object.__new__(Noise)
+    noise.kind, noise.sd = kind, sd
+    return noise

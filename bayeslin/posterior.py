@@ -1,0 +1,247 @@
+"""`fit`, and the `Posterior` that it returns: draws of Q and the noise, and everything that follows from them."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import jax
+import numpy as np
+
+from bayeslin._version import __version__
+from bayeslin import checks, correlation, diagnostics, models, prediction, sampler
+from bayeslin.hyperparameters import is_random
+from bayeslin.likelihood import Conditional, conditional
+from bayeslin.noise import Noise
+from bayeslin.scale import NNGP, FiniteNetwork, Law
+from bayeslin.spectrum import Spectrum
+
+
+def fit(
+    law: Law,
+    X: Any,
+    Y: Any = None,
+    *,
+    noise: Any = "isotropic",
+    space: str = "scale",
+    seed: int = 0,
+    draws: int = 1000,
+    warmup: int = 1000,
+    chains: int = 4,
+    progress: bool = True,
+    feature_names: Any = None,
+    output_names: Any = None,
+) -> Posterior:
+    """Posterior of a law of Q given labels, by NUTS in float64; exact where nothing is left to sample.
+
+    law : `NNGP()`, `FiniteNetwork(widths)` or `Proportional(alpha)`.
+    X : (n, p) inputs, or a `Spectrum` in place of X and Y. Y : (n, D) labels. Nothing is centred or scaled here.
+    noise : a number is the known sd of all labels; "isotropic", "diagonal", "full" are inferred, see `Noise`.
+    space : "scale" samples Q, functions integrated out; "weights" samples every weight matrix of a `FiniteNetwork`.
+    draws : kept draws of each chain, after `warmup`. Names default to the columns of data frames.
+    Raises `InputError` on unusable input; warns when the draws are not converged or the columns are far from centred.
+
+    >>> post = fit(NNGP(), [[-1.0], [0.0], [1.0]], [[-0.9], [0.1], [0.8]], noise=0.3)
+    >>> post.exact, post.predict([[2.0]]).mean.round(3)
+    (True, array([[1.627]]))
+    """
+    if not isinstance(law, Law):
+        raise checks.InputError(f"law must be a law such as bl.Proportional(0.5), got {law!r}")
+    noise = Noise(noise)
+    for name, value in {"draws": draws, "chains": chains}.items():
+        checks.integer(value, name)
+    checks.integer(warmup, "warmup", least=0)
+    checks.integer(seed, "seed", least=0)
+    if space not in ("scale", "weights"):
+        raise checks.InputError(f'space must be "scale" or "weights", got {space!r}')
+    if space == "weights" and (not isinstance(law, FiniteNetwork) or isinstance(X, Spectrum)):
+        raise checks.InputError('space="weights" needs a FiniteNetwork and the rows X, Y; use space="scale"')
+    feature_names = feature_names if feature_names is not None else getattr(X, "columns", None)
+    output_names = output_names if output_names is not None else getattr(Y, "columns", None)
+    spec, rows = _statistics(X, Y)
+
+    settings = {"seed": seed, "draws": draws, "warmup": warmup, "chains": chains, "space": space}
+    nothing_to_sample = isinstance(law, NNGP) or (isinstance(law, FiniteNetwork) and not law.widths)
+    if nothing_to_sample and not noise.is_random and not is_random(law.signal_variance) and space == "scale":
+        eye = np.eye(spec.outputs)[None, None]
+        sampled = sampler.Draws({"scale": eye, "noise_cov": noise.sd**2 * eye}, {}, None)
+    else:
+        model, args = (_scale_model, (spec.padded(), law, noise))
+        if space == "weights":
+            model, args = _weight_model, (*rows, law, noise)
+        key = jax.random.key(seed)
+        sampled = sampler.sample(
+            model, args, key=key, draws=draws, warmup=warmup, chains=chains, progress=progress, label=repr(law)
+        )
+    names = (
+        checks.names(feature_names if feature_names is not None else range(spec.V.shape[0]), spec.V.shape[0], "features"),
+        checks.names(output_names if output_names is not None else range(spec.outputs), spec.outputs, "outputs"),
+    )
+    post = Posterior(law, noise, spec, rows, sampled, settings, *names)
+    if not post.diagnosis.converged:
+        warnings.warn(f"{law!r}: {post.diagnosis.advice()}", diagnostics.ConvergenceWarning, stacklevel=2)
+    return post
+
+
+def _scale_model(spec: Spectrum, law: Law, noise: Noise) -> None:
+    models.scale_mixture(spec, law=law, outputs=spec.outputs, noise=noise)
+
+
+def _weight_model(X: Any, Y: Any, law: FiniteNetwork, noise: Noise) -> None:
+    models.network(
+        X, Y, widths=law.widths, outputs=Y.shape[1], noise=noise, signal_variance=law.signal_variance
+    )
+
+
+def _statistics(X: Any, Y: Any) -> tuple[Spectrum, tuple[np.ndarray, np.ndarray] | None]:
+    if isinstance(X, Spectrum):
+        if Y is not None:
+            raise checks.InputError("a Spectrum brings its labels; leave Y out")
+        return X, None
+    X, Y = rows = checks.rows(X, Y)
+    for name, array in {"X": X, "Y": Y}.items():
+        sd = array.std(0)
+        far = np.flatnonzero(np.abs(array.mean(0)) > 0.5 * np.where(sd > 0, sd, np.inf))
+        if far.size:
+            column = far[0]
+            warnings.warn(
+                f"column {column} of {name} has mean {array[:, column].mean():.3g} and sd {sd[column]:.3g}: the network "
+                "has no bias, so centre the columns first (bl.Dataset.standardize does)",
+                UserWarning,
+                stacklevel=3,
+            )
+    return Spectrum.from_rows(X, Y), rows
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Posterior:
+    """Draws of the scale and the noise given labels, from `fit`.
+
+    Shapes lead with (chains, draws); an exact posterior repeats its one value. `sites` holds whatever else the model
+    recorded (weights, the chain of a finite network), `stats` the sampler's statistics under ArviZ's names.
+    """
+
+    law: Law
+    noise: Noise
+    spec: Spectrum
+    rows: tuple[np.ndarray, np.ndarray] | None
+    sampled: sampler.Draws
+    settings: dict[str, Any]
+    feature_names: tuple[str, ...]
+    output_names: tuple[str, ...]
+
+    @property
+    def exact(self) -> bool:
+        """Whether nothing was left to sample."""
+        return self.sampled.state is None
+
+    @property
+    def sites(self) -> dict[str, np.ndarray]:
+        """Every recorded site, (chains, draws, ...)."""
+        return self.sampled.sites
+
+    @property
+    def stats(self) -> dict[str, np.ndarray]:
+        """Statistics of NUTS, (chains, draws): diverging, energy, n_steps, tree_depth, step_size, ..."""
+        return self.sampled.stats
+
+    @property
+    def scale(self) -> np.ndarray:
+        """Q (chains, draws, D, D), without the signal variance."""
+        return self._broadcast(self.sites["scale"])
+
+    @property
+    def noise_cov(self) -> np.ndarray:
+        """Sigma (chains, draws, D, D), in label units squared."""
+        return self._broadcast(self.sites["noise_cov"])
+
+    @property
+    def alpha(self) -> np.ndarray:
+        """Effective depth-to-width ratio (chains, draws)."""
+        return self._hyperparameter("alpha", self.law.alpha)
+
+    @property
+    def signal_variance(self) -> np.ndarray:
+        """s2 (chains, draws)."""
+        return self._hyperparameter("signal_variance", self.law.signal_variance)
+
+    def _hyperparameter(self, name: str, value: Any) -> np.ndarray:
+        return self._broadcast(self.sites[name] if is_random(value) else np.full((1, 1), float(value)))
+
+    def _broadcast(self, array: np.ndarray) -> np.ndarray:
+        return np.broadcast_to(array, (self.settings["chains"], self.settings["draws"], *array.shape[2:]))
+
+    @cached_property
+    def given(self) -> Conditional:
+        """The function given each draw, leading axes (chains, draws), or (1, 1) where the posterior is exact."""
+        s2 = self.sites["signal_variance"] if is_random(self.law.signal_variance) else self.law.signal_variance
+        Q = np.asarray(s2)[..., None, None] * self.sites["scale"]
+        arrays = self.spec._replace(V=None, tol=None)
+        with jax.enable_x64(True):
+            return jax.tree.map(np.asarray, _conditionals(Q, self.sites["noise_cov"], arrays))
+
+    @cached_property
+    def diagnosis(self) -> diagnostics.Diagnosis:
+        """R-hat, bulk ESS and divergences, judged over the entries of Q, rho, Sigma and hyperparameters that vary."""
+        if self.exact:
+            return diagnostics.Diagnosis(math.nan, math.nan, 0, exact=True)
+        lower = np.tril_indices(self.spec.outputs)
+        matrices = [self.sites["scale"], correlation.to_correlation(self.sites["scale"]), self.sites["noise_cov"]]
+        quantities = [matrix[..., lower[0], lower[1]] for matrix in matrices]
+        quantities += [self.sites[name] for name in ("alpha", "signal_variance") if name in self.sites]
+        return diagnostics.diagnose(quantities, self.stats["diverging"])
+
+    def predict(self, X_new: Any, *, noise: bool = False) -> prediction.Prediction:
+        """The function at X_new (m, p), noise-free, or labels there with noise=True."""
+        X_new = checks.new_rows(X_new, len(self.feature_names))
+        return prediction.Prediction(self._flat, self.spec, X_new, noise)
+
+    def log_score(self, X_new: Any, Y_new: Any) -> np.ndarray:
+        """Log predictive density of each row of labels Y_new (m, D) at X_new (m, p): (m,), in nats."""
+        X_new, Y_new = checks.new_rows(X_new, len(self.feature_names)), checks.matrix(Y_new, "Y_new")
+        if Y_new.shape != (len(X_new), self.spec.outputs):
+            raise checks.InputError(f"Y_new must have shape {(len(X_new), self.spec.outputs)}, got {Y_new.shape}")
+        return prediction.log_score(self._flat, self.spec, X_new, Y_new)
+
+    @property
+    def _flat(self) -> Conditional:
+        return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), self.given)
+
+    def output_correlation(self, X_new: Any = None) -> correlation.OutputCorrelation:
+        """Output correlations of the scale, and of the function at X_new (m, p), by default at the rows of the fit."""
+        if X_new is None:
+            inputs = correlation.gram_at_data(self.spec)
+        else:
+            inputs = correlation.gram(checks.new_rows(X_new, len(self.feature_names)), self.spec)
+        return correlation.output_correlation(self.sites["scale"], self.given, inputs)
+
+    def to_arviz(self) -> Any:
+        """`InferenceData` (ArviZ 0.23) or `DataTree` (1.x): posterior, sample_stats, observed_data, constant_data."""
+        matrix = ["output", "output_other"]
+        dims = {name: matrix for name in ("scale", "scale_correlation", "noise_cov", "labels_outside")}
+        dims |= {"X": ["obs", "feature"], "Y": ["obs", "output"], "Z": ["direction", "output"], "lam": ["direction"]}
+        coords = {"output": list(self.output_names), "output_other": list(self.output_names)}
+        posterior = {"scale": self.scale, "noise_cov": self.noise_cov}
+        posterior["scale_correlation"] = correlation.to_correlation(self.scale)
+        posterior |= {name: site for name, site in self.sites.items() if name not in posterior}
+        observed, constant = {"Z": self.spec.Z, "labels_outside": self.spec.R}, {"lam": self.spec.lam}
+        coords["direction"] = list(range(self.spec.rank))
+        if self.rows is not None:
+            observed, constant = {"Y": self.rows[1]}, {"X": self.rows[0]}
+            coords |= {"obs": list(range(len(self.rows[0]))), "feature": list(self.feature_names)}
+        groups = {"posterior": posterior, "sample_stats": self.stats, "observed_data": observed}
+        attrs = {"law": repr(self.law), "noise": repr(self.noise), "package": "bayeslin", **self.settings}
+        attrs |= {"version": __version__}
+        return diagnostics.to_arviz(groups | {"constant_data": constant}, coords, dims, attrs)
+
+    def __repr__(self) -> str:
+        n, D = int(self.spec.n), self.spec.outputs
+        return f"Posterior({self.law!r}, noise={self.noise!r}, n={n}, outputs={D}: {self.diagnosis.advice()})"
+
+
+@jax.jit
+def _conditionals(Q: Any, Sigma: Any, spec: Spectrum) -> Conditional:
+    return jax.vmap(jax.vmap(conditional, (0, 0, None)), (0, 0, None))(Q, Sigma, spec)

@@ -1,0 +1,127 @@
+"""NUTS driven on any NumPyro model: one compiled program for all data of a shape, draws, statistics, resuming.
+
+NumPyro's kernel is driven directly, because its `MCMC` object compiles its main program again at every run. The Python
+loop between blocks of draws keeps the progress bar and Ctrl-C outside the compiled program (design section 7).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from numpyro.infer import NUTS, init_to_sample
+from tqdm.auto import tqdm
+
+BLOCK = 50  # most draws per call of the compiled program
+SECONDS = 0.2  # wanted length of a call: how soon Ctrl-C and the progress bar are served
+
+
+class Draws(NamedTuple):
+    """Draws after warm-up: `sites` name -> (chains, draws, ...), `stats` name -> (chains, draws), final `state`."""
+
+    sites: dict[str, np.ndarray]
+    stats: dict[str, np.ndarray]
+    state: Any
+
+
+def sample(
+    model: Callable,
+    args: tuple,
+    *,
+    key: jax.Array,
+    draws: int,
+    warmup: int,
+    chains: int,
+    progress: bool = True,
+    label: str = "",
+) -> Draws:
+    """Run NUTS on `model(*args)` in float64, chains together, each started from its own prior draw.
+
+    model : a module-level function. args : pytrees of numbers and arrays; their structure and shapes choose the
+    compiled program, their values are its arguments. Sites named with a leading underscore are not collected.
+    """
+    with jax.enable_x64(True):
+        leaves, structure = jax.tree.flatten(args)
+        arrays = [np.asarray(leaf, np.float64) for leaf in leaves]
+        program = _program(model, structure, tuple(array.shape for array in arrays), warmup)
+        state = program.start(jax.random.split(key, chains), arrays)
+        blocks = []
+        with tqdm(total=warmup + draws, desc=label, unit="draw", disable=not progress, leave=False) as bar:
+            for state, block in _blocks(program.advance, state, arrays, warmup):
+                bar.update(block["diverging"].shape[1])
+            bar.set_description(f"{label} sampling".strip())
+            for state, block in _blocks(program.advance, state, arrays, draws):
+                blocks.append(block)
+                bar.update(block["diverging"].shape[1])
+    collected = {name: np.concatenate([block[name] for block in blocks], axis=1) for name in blocks[0]}
+    stats = {name: collected.pop(name) for name in STATISTICS}
+    return Draws(collected, stats, state)
+
+
+STATISTICS = ("diverging", "energy", "n_steps", "tree_depth", "acceptance_rate", "step_size", "lp")  # ArviZ's names
+
+
+class _Program(NamedTuple):
+    start: Callable
+    advance: Callable
+
+
+def _blocks(advance: Callable, state: Any, arrays: list, count: int):
+    """Yield (state, block of draws) until `count` draws are made; the lengths of blocks do not change the draws."""
+    length, done = 1, 0
+    while done < count:
+        length = min(length, count - done, BLOCK)
+        began = time.perf_counter()
+        state, block = advance(state, arrays, np.int64(length))
+        block = {name: np.asarray(values)[:, :length] for name, values in block.items()}
+        done += length
+        length = max(1, min(2 * length, int(length * SECONDS / (time.perf_counter() - began))))
+        yield state, block
+
+
+@lru_cache(maxsize=16)
+def _program(model: Callable, structure: Any, shapes: tuple, warmup: int) -> _Program:
+    """The compiled sampler of a model; one kernel object for each, since a second trace of `init` would break it."""
+    kernel = NUTS(model, init_strategy=init_to_sample)
+
+    @jax.jit
+    def start(keys, arrays):
+        args = jax.tree.unflatten(structure, arrays)
+        return jax.vmap(lambda key: kernel.init(key, warmup, model_args=args))(keys)
+
+    @jax.jit
+    def advance(state, arrays, length):
+        args = jax.tree.unflatten(structure, arrays)
+        constrain = kernel.postprocess_fn(args, {})
+
+        def collect(state):
+            sites = {name: value for name, value in constrain(state.z).items() if not name.startswith("_")}
+            return sites | {
+                "diverging": state.diverging,
+                "energy": state.energy,
+                "n_steps": state.num_steps,
+                "tree_depth": jnp.ceil(jnp.log2(state.num_steps + 1)).astype(int),
+                "acceptance_rate": state.accept_prob,
+                "step_size": state.adapt_state.step_size,
+                "lp": -state.potential_energy,
+            }
+
+        def chain(state):
+            shapes = jax.eval_shape(collect, state)
+            buffer = jax.tree.map(lambda leaf: jnp.zeros((BLOCK, *leaf.shape), leaf.dtype), shapes)
+
+            def step(index, carry):
+                state, buffer = carry
+                state = kernel.sample(state, args, {})
+                return state, jax.tree.map(lambda rows, row: rows.at[index].set(row), buffer, collect(state))
+
+            return jax.lax.fori_loop(0, length, step, (state, buffer))
+
+        return jax.vmap(chain)(state)
+
+    return _Program(start, advance)

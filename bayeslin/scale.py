@@ -1,0 +1,253 @@
+"""The three laws of Q: a NumPyro fragment each, and from it samples, functions and moments (design section 3)."""
+
+from __future__ import annotations
+
+import math
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import numpyro
+import numpyro.distributions as dist
+from scipy.special import digamma, polygamma
+
+from bayeslin import checks
+from bayeslin.hyperparameters import checked, is_random, sample_hyperparameter, upper_point
+from bayeslin.network import ordered_product, ranks, sample_chain
+
+
+class ScaleMoments(NamedTuple):
+    """Exact moments of Q and of one output; NaN where Q has too few outputs to have them.
+
+    diag_sq E Q_11^2; offdiag_sq E Q_12^2; diag_product E Q_11 Q_22; logdet_mean, logdet_var of log det Q;
+    output_kurtosis E f^4 / (E f^2)^2 of one output at one input.
+    """
+
+    diag_sq: float
+    offdiag_sq: float
+    diag_product: float
+    logdet_mean: float
+    logdet_var: float
+    output_kurtosis: float
+
+
+class Law:
+    """A law of Q, the random scale matrix; a subclass gives `sample_factor`, `alpha` and its moments."""
+
+    signal_variance: Any
+
+    def __init_subclass__(cls, static: tuple[str, ...] = ()) -> None:
+        """Register the law with JAX: hyperparameters are leaves, the attributes in `static` are structure."""
+
+        def flatten(law):
+            leaves = {name: value for name, value in vars(law).items() if name not in static}
+            return tuple(leaves.values()), (tuple(leaves), tuple(getattr(law, name) for name in static))
+
+        def unflatten(structure, leaves):
+            law = object.__new__(cls)  # unchecked: JAX may pass placeholders
+            vars(law).update(zip(structure[0], leaves, strict=True), **dict(zip(static, structure[1], strict=True)))
+            return law
+
+        jax.tree_util.register_pytree_node(cls, flatten, unflatten)
+
+    @property
+    def alpha(self) -> Any:
+        """Effective depth-to-width ratio, the sum of 1/N_l; 0 for the NNGP."""
+        raise TypeError("a law defines its alpha")
+
+    def sample_factor(self, outputs: int) -> Any:
+        """NumPyro fragment: C (D, D) with Q = C C^T."""
+        raise TypeError("a law defines its sample_factor")
+
+    def _moments(self, outputs: int) -> tuple[float, float, float, float]:
+        """prod(1 + 2/N_l), prod(1 - 1/N_l), mean and variance of log det Q."""
+        raise TypeError("a law defines its moments")
+
+    def sample_scale(self, key: jax.Array, *, outputs: int, shape: tuple[int, ...] = ()) -> np.ndarray:
+        """Prior draws of Q, (*shape, D, D), E Q = I; float64.
+
+        >>> Proportional(0.5).sample_scale(jax.random.key(0), outputs=3, shape=(10,)).shape
+        (10, 3, 3)
+        """
+        outputs = checks.integer(outputs, "outputs")
+        with jax.enable_x64(True):
+            keys = jax.random.split(key, math.prod(shape))
+            draws = _prior_scales(self, keys, outputs)
+        return np.asarray(draws).reshape(*shape, outputs, outputs)
+
+    def sample_functions(self, key: jax.Array, X: Any, *, outputs: int, shape: tuple[int, ...] = ()) -> np.ndarray:
+        """Prior draws of the noise-free function at X (n, p): (*shape, n, D), one Q per draw shared by all rows."""
+        X, outputs = checks.matrix(X, "X"), checks.integer(outputs, "outputs")
+        with jax.enable_x64(True):
+            keys = jax.random.split(key, math.prod(shape))
+            draws = _prior_functions(self, keys, X, outputs)
+        return np.asarray(draws).reshape(*shape, len(X), outputs)
+
+    def scale_moments(self, outputs: int) -> ScaleMoments:
+        """Exact moments of the continuous law; raises `InputError` when alpha is itself random.
+
+        Source: design section 3, from a = prod(1 + 2/N_l) -> e^{2 alpha} and b = prod(1 - 1/N_l) -> e^{-alpha}.
+
+        >>> Proportional(0.5).scale_moments(outputs=1).output_kurtosis  # 3 e
+        8.154845485377136
+        """
+        outputs = checks.integer(outputs, "outputs")
+        a, b, logdet_mean, logdet_var = self._moments(outputs)
+        offdiag_sq, diag_product = ((a - b) / 3, (a + 2 * b) / 3) if outputs > 1 else (math.nan, math.nan)
+        return ScaleMoments(a, offdiag_sq, diag_product, logdet_mean, logdet_var, 3 * a)
+
+    def _repr(self, *fields: str) -> str:
+        if self.signal_variance != 1.0:
+            fields = (*fields, f"signal_variance={self.signal_variance}")
+        return f"{type(self).__name__}({', '.join(fields)})"
+
+
+class NNGP(Law):
+    """Infinite width at fixed depth: Q = I, a Gaussian process with independent outputs.
+
+    signal_variance: s2, a number or a NumPyro distribution; Cov(f_a(x), f_b(x')) = s2 Q_ab x.x' / p.
+    """
+
+    def __init__(self, signal_variance: Any = 1.0):
+        self.signal_variance = checked("signal_variance", signal_variance, above=0.0)
+
+    @property
+    def alpha(self) -> float:
+        """0: no depth beside the width."""
+        return 0.0
+
+    def sample_factor(self, outputs: int) -> Any:
+        """The identity (D, D)."""
+        return jnp.eye(outputs)
+
+    def _moments(self, outputs: int) -> tuple[float, float, float, float]:
+        return 1.0, 1.0, 0.0, 0.0
+
+    def __repr__(self) -> str:
+        return self._repr()
+
+
+class FiniteNetwork(Law, static=("widths",)):
+    """Exact finite network: Q is a product of Wisharts, a Bartlett factor for each hidden layer.
+
+    widths: N_1, ..., N_L, input side first, any positive integers, bottlenecks below D included; () is the NNGP.
+    signal_variance: s2, a number or a NumPyro distribution.
+
+    >>> FiniteNetwork((20,) * 10).alpha
+    0.5
+    """
+
+    def __init__(self, widths: Any, signal_variance: Any = 1.0):
+        self.widths = checks.widths(widths)
+        self.signal_variance = checked("signal_variance", signal_variance, above=0.0)
+
+    @property
+    def alpha(self) -> float:
+        """The sum of 1/N_l."""
+        return math.fsum(1.0 / width for width in self.widths)
+
+    def sample_factor(self, outputs: int) -> Any:
+        """C = T_L ... T_1 (D, D); the chain is recorded as the site `chain` (L, D, D), output side first."""
+        if not self.widths:
+            return jnp.eye(outputs)
+        return ordered_product(numpyro.deterministic("chain", sample_chain(self.widths, outputs)))
+
+    def _moments(self, outputs: int) -> tuple[float, float, float, float]:
+        N = np.array(self.widths, dtype=float)
+        a, b = float(np.prod(1 + 2 / N)), float(np.prod(1 - 1 / N))
+        if ranks(self.widths, outputs)[-1] < outputs:
+            return a, b, -math.inf, math.nan
+        half = (N[:, None] - np.arange(outputs)) / 2  # (N_l - i + 1) / 2
+        return a, b, float((digamma(half) - np.log(N / 2)[:, None]).sum()), float(polygamma(1, half).sum())
+
+    def __repr__(self) -> str:
+        return self._repr(str(self.widths))
+
+
+class Proportional(Law, static=("steps",)):
+    """Depth and width to infinity with sum of 1/N_l -> alpha: Q is the endpoint of a matrix Brownian motion.
+
+    alpha: at least 0, a number or a NumPyro distribution; signal_variance: s2, likewise.
+    steps: discretisation steps, weak order 2 in alpha / steps; by bucket of alpha (8 up to .5, 16 up to 4, 32 above;
+    a random alpha by its 99.9 % point), so that another alpha of the bucket compiles nothing.
+    """
+
+    def __init__(self, alpha: Any, signal_variance: Any = 1.0, *, steps: int | None = None):
+        self._alpha = checked("alpha", alpha, least=0.0)
+        self.signal_variance = checked("signal_variance", signal_variance, above=0.0)
+        self.steps = _bucket(self._alpha) if steps is None else checks.integer(steps, "steps")
+
+    @property
+    def alpha(self) -> Any:
+        """The limit of depth over width, or its distribution."""
+        return self._alpha
+
+    def sample_factor(self, outputs: int) -> Any:
+        """C = diag(h/2) U diag(h) U ... U diag(h/2) with h = alpha / steps (design section 3).
+
+        Brownian scaling makes it non-centred: alpha enters smoothly, beside standard normal sites `_diagonal` (m + 1,
+        D) and `_lower` (m, D (D - 1) / 2).
+        """
+        alpha, m, D = sample_hyperparameter("alpha", self._alpha), self.steps, outputs
+        h = alpha / m
+        spans = np.array([0.5] + [1.0] * (m - 1) + [0.5])[:, None] * h  # (m + 1, 1)
+        normal = numpyro.sample("_diagonal", dist.Normal(0.0, 1.0).expand([m + 1, D]).to_event(2))
+        diagonal = jnp.exp(jnp.sqrt(spans / 2.0) * normal - np.arange(1, D + 1) * spans / 2.0)
+        if D == 1:
+            return jnp.prod(diagonal, axis=0)[:, None]
+        i, j = np.tril_indices(D, -1)
+        sd = jnp.sqrt(h + (i - j - 1) * h**2 / 4.0)
+        lower = numpyro.sample("_lower", dist.Normal(0.0, 1.0).expand([m, len(i)]).to_event(2))
+        A = jnp.zeros((m, D, D), lower.dtype).at[:, i, j].set(sd * lower)
+        return diagonal[0, :, None] * ordered_product(_exp_nilpotent(A) * diagonal[1:, None, :])
+
+    def _moments(self, outputs: int) -> tuple[float, float, float, float]:
+        if is_random(self._alpha):
+            raise checks.InputError("alpha is random here, so moments have no closed form; give alpha as a number")
+        alpha, D = float(self._alpha), outputs
+        return math.exp(2 * alpha), math.exp(-alpha), -alpha * D * (D + 1) / 2, 2 * alpha * D
+
+    def __repr__(self) -> str:
+        return self._repr(str(self._alpha))
+
+
+def _bucket(alpha: Any) -> int:
+    if isinstance(alpha, jax.core.Tracer):
+        raise checks.InputError("alpha is traced, so its bucket is unknown; give steps= as well (8, 16 or 32)")
+    largest = upper_point(alpha)
+    return 8 if largest <= 0.5 else 16 if largest <= 4.0 else 32
+
+
+def _exp_nilpotent(A: Any) -> Any:
+    """Exponential of strictly lower triangular matrices (m, D, D): the series ends, Horner's scheme."""
+    identity = jnp.eye(A.shape[-1], dtype=A.dtype)
+    power = identity + A / max(A.shape[-1] - 1, 1)
+    for order in range(A.shape[-1] - 2, 0, -1):
+        power = identity + A @ power / order
+    return power
+
+
+@partial(jax.jit, static_argnames="outputs")
+def _prior_scales(law: Law, keys: Any, outputs: int) -> Any:
+    def draw(key):
+        with numpyro.handlers.block(), numpyro.handlers.seed(rng_seed=key):
+            C = law.sample_factor(outputs)
+        return C @ C.T
+
+    return jax.lax.map(draw, keys, batch_size=4096)
+
+
+@partial(jax.jit, static_argnames="outputs")
+def _prior_functions(law: Law, keys: Any, X: Any, outputs: int) -> Any:
+    def draw(key):
+        key_scale, key_map, key_signal = jax.random.split(key, 3)
+        with numpyro.handlers.block(), numpyro.handlers.seed(rng_seed=key_scale):
+            C = law.sample_factor(outputs)
+        with numpyro.handlers.block(), numpyro.handlers.seed(rng_seed=key_signal):
+            s2 = sample_hyperparameter("signal_variance", law.signal_variance)
+        G = jax.random.normal(key_map, (X.shape[1], C.shape[1]))
+        return jnp.sqrt(s2 / X.shape[1]) * X @ G @ C.T
+
+    return jax.lax.map(draw, keys, batch_size=256)

@@ -1,0 +1,37 @@
+import gc
+
+import jax
+import numpy as np
+import pytest
+
+
+@pytest.fixture(scope="module", autouse=True)
+def forget_compiled_programs():
+    """JAX on CPU runs out of memory maps once a process holds some hundreds of NUTS programs."""
+    yield
+    from bayeslin import sampler
+
+    sampler._program.cache_clear()
+    jax.clear_caches()
+    gc.collect()
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(20241115)
+
+
+@pytest.fixture
+def float64():
+    """Run the body of a test in double precision, as the public calls do by themselves."""
+    with jax.enable_x64(True):
+        yield
+
+
+@pytest.fixture(scope="session")
+def linnerud():
+    """Linnerud, standardised (ddof 0): X (20, 3), Y (20, 3)."""
+    import bayeslin as bl
+
+    data = bl.load_dataset("linnerud").standardize()
+    return data.X, data.Y

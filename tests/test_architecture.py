@@ -1,0 +1,92 @@
+"""The plan of the package, compared with its imports."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+import bayeslin
+
+PACKAGE = Path(bayeslin.__file__).parent
+
+# What each module may import of ours, beside `checks` and `_version`; not transitive.
+PLAN = {
+    "_version": "",
+    "checks": "",
+    "hyperparameters": "",
+    "data": "",
+    "spectrum": "",
+    "network": "",
+    "scale": "network hyperparameters",
+    "noise": "hyperparameters",
+    "likelihood": "spectrum",
+    "distributions": "spectrum likelihood",
+    "models": "spectrum network scale noise distributions hyperparameters",
+    "sampler": "",
+    "diagnostics": "",
+    "correlation": "spectrum likelihood diagnostics",
+    "prediction": "spectrum likelihood",
+    "posterior": (
+        "spectrum scale noise hyperparameters likelihood models sampler correlation prediction diagnostics"
+    ),
+    "plots": "",
+    "comparison": "scale posterior plots diagnostics sampler spectrum",
+    "cli": "data scale noise posterior comparison diagnostics",
+}
+NUMPYRO = {"hyperparameters", "scale", "network", "noise", "distributions", "models", "sampler"}
+LAZY = {"arviz", "pandas", "matplotlib", "sklearn", "dask", "xarray"}
+
+
+def imports(path, *, top_level_only):
+    tree = ast.parse(path.read_text())
+    for node in tree.body if top_level_only else ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            if node.module == "bayeslin":
+                yield from (f"bayeslin.{alias.name}" for alias in node.names)
+            else:
+                yield node.module
+
+
+MODULES = sorted(path for path in PACKAGE.glob("*.py") if path.stem not in ("__init__", "__main__"))
+
+
+def test_every_module_is_in_the_plan():
+    assert {path.stem for path in MODULES} == set(PLAN)
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: path.stem)
+def test_imports_follow_the_plan(path):
+    ours = {name.split(".")[1] for name in imports(path, top_level_only=False) if name.startswith("bayeslin.")}
+    assert ours - {"checks", "_version"} <= set(PLAN[path.stem].split())
+    eager = {name.split(".")[1] for name in imports(path, top_level_only=True) if name.startswith("bayeslin.")}
+    assert eager == ours, "our own modules are imported at the top"
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: path.stem)
+def test_numpyro_stays_where_it_belongs(path):
+    third = {name.split(".")[0] for name in imports(path, top_level_only=False)}
+    assert ("numpyro" in third) == (path.stem in NUMPYRO)
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: path.stem)
+def test_slow_third_parties_are_imported_where_they_are_needed(path):
+    assert not {name.split(".")[0] for name in imports(path, top_level_only=True)} & LAZY
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: path.stem)
+def test_a_module_is_one_idea_of_readable_size(path):
+    assert len(path.read_text().splitlines()) <= 260
+
+
+def test_importing_changes_no_global_setting():
+    import subprocess
+    import sys
+
+    code = (
+        "import jax; before = dict(jax.config.values); import bayeslin, bayeslin.cli; "
+        "assert dict(jax.config.values) == before; import sys; "
+        f"assert not {LAZY!r} & set(sys.modules), {LAZY!r} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
