@@ -5,11 +5,38 @@ networks" (arXiv:2411.15267). The outputs of such a network are Gaussian given o
 of Q, and one likelihood serves them all.
 """
 
+from bayeslin import data, models
 from bayeslin._version import __version__
 from bayeslin.checks import InputError
+from bayeslin.comparison import Comparison, compare
 from bayeslin.correlation import OutputCorrelation
+from bayeslin.data import Dataset, load_dataset, read_table
 from bayeslin.diagnostics import ConvergenceWarning
+from bayeslin.inference import fit
 from bayeslin.noise import Noise
-from bayeslin.posterior import Posterior, fit
+from bayeslin.posterior import Posterior
 from bayeslin.scale import NNGP, FiniteNetwork, Law, Proportional, ScaleMoments
 from bayeslin.spectrum import Spectrum
+
+__all__ = [
+    "NNGP",
+    "Comparison",
+    "ConvergenceWarning",
+    "Dataset",
+    "FiniteNetwork",
+    "InputError",
+    "Law",
+    "Noise",
+    "OutputCorrelation",
+    "Posterior",
+    "Proportional",
+    "ScaleMoments",
+    "Spectrum",
+    "__version__",
+    "compare",
+    "data",
+    "fit",
+    "load_dataset",
+    "models",
+    "read_table",
+]

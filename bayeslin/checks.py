@@ -18,7 +18,9 @@ def matrix(values: Any, name: str) -> np.ndarray:
     try:
         array = np.asarray(values, dtype=np.float64)
     except (TypeError, ValueError) as error:
-        raise InputError(f"{name} must hold numbers only ({error}); encode text first, see bayeslin.read_table") from None
+        raise InputError(
+            f"{name} must hold numbers only ({error}); encode text first, see bayeslin.read_table"
+        ) from None
     if array.ndim == 1:
         array = array[:, None]
     if array.ndim != 2:
@@ -72,7 +74,9 @@ def widths(values: Any) -> tuple[int, ...]:
 
 def number(value: Any, name: str, *, above: float | None = None, least: float | None = None) -> float:
     """A finite number, above a bound or at least a bound where one is given."""
-    if isinstance(value, bool) or not isinstance(value, numbers.Real | np.ndarray) or np.ndim(value):
+    if isinstance(value, bool) or not (
+        isinstance(value, numbers.Real) or (isinstance(value, np.ndarray) and value.ndim == 0)
+    ):
         raise InputError(f"{name} must be a number, got {value!r}")
     number = float(value)
     wanted = f" above {above}" if above is not None else f" of at least {least}" if least is not None else ""

@@ -35,10 +35,10 @@ class Diagnosis(NamedTuple):
         if self.exact:
             return "exact: nothing was left to sample"
         if self.converged:
-            return f"R-hat {self.rhat_max:.3f}, smallest bulk ESS {self.ess_min:.0f}, no divergences"
+            return f"R-hat {self.rhat_max:.4f}, smallest bulk ESS {self.ess_min:.0f}, no divergences"
         trouble = []
         if not self.rhat_max <= MAX_RHAT:
-            trouble.append(f"R-hat reaches {self.rhat_max:.3f} (want at most {MAX_RHAT}): the chains disagree")
+            trouble.append(f"R-hat reaches {self.rhat_max:.4f} (want at most {MAX_RHAT}): the chains disagree")
         if not self.ess_min >= MIN_ESS:
             trouble.append(f"bulk ESS falls to {self.ess_min:.0f} (want at least {MIN_ESS:.0f}): too few draws")
         if self.divergences:

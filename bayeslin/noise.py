@@ -53,7 +53,9 @@ class Noise:
         return repr(self.kind) if self.is_random else f"{self.sd:g}"
 
 
-jax.tree_util.register_pytree_node(Noise, lambda noise: ((noise.sd,), noise.kind), lambda kind, leaves: _rebuild(kind, *leaves))
+jax.tree_util.register_pytree_node(
+    Noise, lambda noise: ((noise.sd,), noise.kind), lambda kind, leaves: _rebuild(kind, *leaves)
+)
 
 
 def _rebuild(kind: str, sd: Any) -> Noise:

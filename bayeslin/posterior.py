@@ -1,9 +1,8 @@
-"""`fit`, and the `Posterior` that it returns: draws of Q and the noise, and everything that follows from them."""
+"""The `Posterior`: draws of Q and the noise, and everything that follows from them."""
 
 from __future__ import annotations
 
 import math
-import warnings
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -11,109 +10,14 @@ from typing import Any
 import jax
 import numpy as np
 
+from bayeslin import checks, correlation, diagnostics, prediction
 from bayeslin._version import __version__
-from bayeslin import checks, correlation, diagnostics, models, prediction, sampler
 from bayeslin.hyperparameters import is_random
 from bayeslin.likelihood import Conditional, conditional
 from bayeslin.noise import Noise
-from bayeslin.scale import NNGP, FiniteNetwork, Law
+from bayeslin.sampler import Draws
+from bayeslin.scale import Law
 from bayeslin.spectrum import Spectrum
-
-
-def fit(
-    law: Law,
-    X: Any,
-    Y: Any = None,
-    *,
-    noise: Any = "isotropic",
-    space: str = "scale",
-    seed: int = 0,
-    draws: int = 1000,
-    warmup: int = 1000,
-    chains: int = 4,
-    progress: bool = True,
-    feature_names: Any = None,
-    output_names: Any = None,
-) -> Posterior:
-    """Posterior of a law of Q given labels, by NUTS in float64; exact where nothing is left to sample.
-
-    law : `NNGP()`, `FiniteNetwork(widths)` or `Proportional(alpha)`.
-    X : (n, p) inputs, or a `Spectrum` in place of X and Y. Y : (n, D) labels. Nothing is centred or scaled here.
-    noise : a number is the known sd of all labels; "isotropic", "diagonal", "full" are inferred, see `Noise`.
-    space : "scale" samples Q, functions integrated out; "weights" samples every weight matrix of a `FiniteNetwork`.
-    draws : kept draws of each chain, after `warmup`. Names default to the columns of data frames.
-    Raises `InputError` on unusable input; warns when the draws are not converged or the columns are far from centred.
-
-    >>> post = fit(NNGP(), [[-1.0], [0.0], [1.0]], [[-0.9], [0.1], [0.8]], noise=0.3)
-    >>> post.exact, post.predict([[2.0]]).mean.round(3)
-    (True, array([[1.627]]))
-    """
-    if not isinstance(law, Law):
-        raise checks.InputError(f"law must be a law such as bl.Proportional(0.5), got {law!r}")
-    noise = Noise(noise)
-    for name, value in {"draws": draws, "chains": chains}.items():
-        checks.integer(value, name)
-    checks.integer(warmup, "warmup", least=0)
-    checks.integer(seed, "seed", least=0)
-    if space not in ("scale", "weights"):
-        raise checks.InputError(f'space must be "scale" or "weights", got {space!r}')
-    if space == "weights" and (not isinstance(law, FiniteNetwork) or isinstance(X, Spectrum)):
-        raise checks.InputError('space="weights" needs a FiniteNetwork and the rows X, Y; use space="scale"')
-    feature_names = feature_names if feature_names is not None else getattr(X, "columns", None)
-    output_names = output_names if output_names is not None else getattr(Y, "columns", None)
-    spec, rows = _statistics(X, Y)
-
-    settings = {"seed": seed, "draws": draws, "warmup": warmup, "chains": chains, "space": space}
-    nothing_to_sample = isinstance(law, NNGP) or (isinstance(law, FiniteNetwork) and not law.widths)
-    if nothing_to_sample and not noise.is_random and not is_random(law.signal_variance) and space == "scale":
-        eye = np.eye(spec.outputs)[None, None]
-        sampled = sampler.Draws({"scale": eye, "noise_cov": noise.sd**2 * eye}, {}, None)
-    else:
-        model, args = (_scale_model, (spec.padded(), law, noise))
-        if space == "weights":
-            model, args = _weight_model, (*rows, law, noise)
-        key = jax.random.key(seed)
-        sampled = sampler.sample(
-            model, args, key=key, draws=draws, warmup=warmup, chains=chains, progress=progress, label=repr(law)
-        )
-    names = (
-        checks.names(feature_names if feature_names is not None else range(spec.V.shape[0]), spec.V.shape[0], "features"),
-        checks.names(output_names if output_names is not None else range(spec.outputs), spec.outputs, "outputs"),
-    )
-    post = Posterior(law, noise, spec, rows, sampled, settings, *names)
-    if not post.diagnosis.converged:
-        warnings.warn(f"{law!r}: {post.diagnosis.advice()}", diagnostics.ConvergenceWarning, stacklevel=2)
-    return post
-
-
-def _scale_model(spec: Spectrum, law: Law, noise: Noise) -> None:
-    models.scale_mixture(spec, law=law, outputs=spec.outputs, noise=noise)
-
-
-def _weight_model(X: Any, Y: Any, law: FiniteNetwork, noise: Noise) -> None:
-    models.network(
-        X, Y, widths=law.widths, outputs=Y.shape[1], noise=noise, signal_variance=law.signal_variance
-    )
-
-
-def _statistics(X: Any, Y: Any) -> tuple[Spectrum, tuple[np.ndarray, np.ndarray] | None]:
-    if isinstance(X, Spectrum):
-        if Y is not None:
-            raise checks.InputError("a Spectrum brings its labels; leave Y out")
-        return X, None
-    X, Y = rows = checks.rows(X, Y)
-    for name, array in {"X": X, "Y": Y}.items():
-        sd = array.std(0)
-        far = np.flatnonzero(np.abs(array.mean(0)) > 0.5 * np.where(sd > 0, sd, np.inf))
-        if far.size:
-            column = far[0]
-            warnings.warn(
-                f"column {column} of {name} has mean {array[:, column].mean():.3g} and sd {sd[column]:.3g}: the network "
-                "has no bias, so centre the columns first (bl.Dataset.standardize does)",
-                UserWarning,
-                stacklevel=3,
-            )
-    return Spectrum.from_rows(X, Y), rows
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -128,7 +32,7 @@ class Posterior:
     noise: Noise
     spec: Spectrum
     rows: tuple[np.ndarray, np.ndarray] | None
-    sampled: sampler.Draws
+    sampled: Draws
     settings: dict[str, Any]
     feature_names: tuple[str, ...]
     output_names: tuple[str, ...]
@@ -223,7 +127,7 @@ class Posterior:
         matrix = ["output", "output_other"]
         dims = {name: matrix for name in ("scale", "scale_correlation", "noise_cov", "labels_outside")}
         dims |= {"X": ["obs", "feature"], "Y": ["obs", "output"], "Z": ["direction", "output"], "lam": ["direction"]}
-        coords = {"output": list(self.output_names), "output_other": list(self.output_names)}
+        coords: dict[str, list] = {"output": list(self.output_names), "output_other": list(self.output_names)}
         posterior = {"scale": self.scale, "noise_cov": self.noise_cov}
         posterior["scale_correlation"] = correlation.to_correlation(self.scale)
         posterior |= {name: site for name, site in self.sites.items() if name not in posterior}

@@ -51,13 +51,14 @@ def sample(
         program = _program(model, structure, tuple(array.shape for array in arrays), warmup)
         state = program.start(jax.random.split(key, chains), arrays)
         blocks = []
-        with tqdm(total=warmup + draws, desc=label, unit="draw", disable=not progress, leave=False) as bar:
-            for state, block in _blocks(program.advance, state, arrays, warmup):
-                bar.update(block["diverging"].shape[1])
-            bar.set_description(f"{label} sampling".strip())
-            for state, block in _blocks(program.advance, state, arrays, draws):
-                blocks.append(block)
-                bar.update(block["diverging"].shape[1])
+        with tqdm(total=warmup + draws, desc=f"{label} (compiling)".strip(), unit="draw", disable=not progress) as bar:
+            for phase, count in (("warm-up", warmup), ("sampling", draws)):
+                for after, block in _blocks(program.advance, state, arrays, count):
+                    state = after
+                    if phase == "sampling":
+                        blocks.append(block)
+                    bar.set_description(f"{label} {phase}".strip(), refresh=False)
+                    bar.update(block["diverging"].shape[1])
     collected = {name: np.concatenate([block[name] for block in blocks], axis=1) for name in blocks[0]}
     stats = {name: collected.pop(name) for name in STATISTICS}
     return Draws(collected, stats, state)

@@ -15,7 +15,7 @@ from scipy.special import digamma, polygamma
 
 from bayeslin import checks
 from bayeslin.hyperparameters import checked, is_random, sample_hyperparameter, upper_point
-from bayeslin.network import ordered_product, ranks, sample_chain
+from bayeslin.network import ordered_product, ranks, sample_chain, stacked_matmul
 
 
 class ScaleMoments(NamedTuple):
@@ -163,7 +163,8 @@ class FiniteNetwork(Law, static=("widths",)):
         return a, b, float((digamma(half) - np.log(N / 2)[:, None]).sum()), float(polygamma(1, half).sum())
 
     def __repr__(self) -> str:
-        return self._repr(str(self.widths))
+        same = len(self.widths) > 3 and len(set(self.widths)) == 1
+        return self._repr(f"({self.widths[0]},) * {len(self.widths)}" if same else str(self.widths))
 
 
 class Proportional(Law, static=("steps",)):
@@ -225,7 +226,7 @@ def _exp_nilpotent(A: Any) -> Any:
     identity = jnp.eye(A.shape[-1], dtype=A.dtype)
     power = identity + A / max(A.shape[-1] - 1, 1)
     for order in range(A.shape[-1] - 2, 0, -1):
-        power = identity + A @ power / order
+        power = identity + stacked_matmul(A, power) / order
     return power
 
 

@@ -72,7 +72,7 @@ class Spectrum(NamedTuple):
         return Spectrum(lam, Z, np.asarray(self.R), np.float64(self.n))
 
     def project(self, X: Any) -> tuple[np.ndarray, np.ndarray]:
-        """New inputs X (m, p) as T = X V / sqrt(p) (m, r), and u (m,), the part |x|^2 / p - |t|^2 that no row reached."""
+        """New inputs X (m, p) as T = X V / sqrt(p) (m, r), and u = |x|^2 / p - |t|^2 (m,), what no row reached."""
         if self.V is None:
             raise checks.InputError("these statistics were padded for sampling; use the Spectrum that they came from")
         T = X @ self.V / np.sqrt(X.shape[1])

@@ -14,9 +14,11 @@ PLAN = {
     "_version": "",
     "checks": "",
     "hyperparameters": "",
-    "data": "",
+    "tables": "",
+    "data": "tables",
     "spectrum": "",
     "network": "",
+    "lifting": "network spectrum",
     "scale": "network hyperparameters",
     "noise": "hyperparameters",
     "likelihood": "spectrum",
@@ -26,12 +28,11 @@ PLAN = {
     "diagnostics": "",
     "correlation": "spectrum likelihood diagnostics",
     "prediction": "spectrum likelihood",
-    "posterior": (
-        "spectrum scale noise hyperparameters likelihood models sampler correlation prediction diagnostics"
-    ),
+    "posterior": "spectrum scale noise hyperparameters likelihood sampler correlation prediction diagnostics",
+    "inference": "spectrum scale noise hyperparameters models sampler diagnostics posterior",
     "plots": "",
-    "comparison": "scale posterior plots diagnostics sampler spectrum",
-    "cli": "data scale noise posterior comparison diagnostics",
+    "comparison": "scale inference posterior plots diagnostics",
+    "cli": "data comparison diagnostics",
 }
 NUMPYRO = {"hyperparameters", "scale", "network", "noise", "distributions", "models", "sampler"}
 LAZY = {"arviz", "pandas", "matplotlib", "sklearn", "dask", "xarray"}

@@ -1,0 +1,7 @@
+"""`python -m bayeslin`."""
+
+import sys
+
+from bayeslin.cli import main
+
+sys.exit(main())

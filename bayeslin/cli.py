@@ -1,0 +1,148 @@
+"""The command line: `bayeslin compare TABLE`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import warnings
+from pathlib import Path
+from typing import Any
+
+from bayeslin import checks, data
+from bayeslin._version import __version__
+from bayeslin.comparison import Comparison, compare, default_laws
+from bayeslin.diagnostics import ConvergenceWarning
+
+DONE, BAD_INPUT, NOT_CONVERGED, INTERRUPTED = 0, 2, 3, 130
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line; returns the exit code: 0 done, 2 bad input, 3 finished but not converged, 130 Ctrl-C."""
+    options = _parser().parse_args(arguments)
+    warnings.showwarning = lambda message, *_: print(f"warning: {message}", file=sys.stderr)
+    try:
+        return options.run(options)
+    except checks.InputError as error:
+        print(f"bayeslin: {' '.join(str(error).split())}", file=sys.stderr)
+        return BAD_INPUT
+    except KeyboardInterrupt:
+        print("\nbayeslin: interrupted; nothing was written", file=sys.stderr)
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(INTERRUPTED)  # a compilation under way may crash an orderly exit
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="bayeslin", description="Bayesian inference with deep linear networks.")
+    parser.add_argument("--version", action="version", version=f"bayeslin {__version__}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    command = commands.add_parser(
+        "compare",
+        help="output correlations of a table under the NNGP, a finite network and the proportional limit",
+        description="Fit three laws to the targets of a table and compare the output correlations that they find. "
+        "Columns are centred and scaled first.",
+        epilog="example: bayeslin compare penguins --control 20 --out results/penguins",
+    )
+    command.add_argument("table", help=f"a csv or parquet file, or a shipped set: {', '.join(data.datasets())}")
+    command.add_argument("--targets", type=_names, metavar="A,B", help="columns to predict (known for shipped sets)")
+    command.add_argument("--features", type=_names, metavar="C,D", help="columns to predict from (default: the others)")
+    command.add_argument("--alpha", type=float, default=0.5, help="depth-to-width ratio of the limit (default 0.5)")
+    command.add_argument("--width", type=int, default=20, help="width of the finite network (default 20)")
+    command.add_argument("--depth", type=int, help="its depth (default: alpha times width)")
+    command.add_argument("--noise", type=_noise, default="isotropic", help="isotropic, diagonal, full, or a known sd")
+    command.add_argument(
+        "--control", type=int, default=20, metavar="K", help="label permutations (default 20, 0: none)"
+    )
+    command.add_argument("--seed", type=int, default=0)
+    command.add_argument("--draws", type=int, default=1000, help="kept draws of each chain (default 1000)")
+    command.add_argument("--warmup", type=int, default=1000, help="warm-up draws of each chain (default 1000)")
+    command.add_argument("--chains", type=int, default=4)
+    command.add_argument("--out", type=Path, metavar="DIR", help="write table, posteriors and figure there")
+    command.add_argument("--json", action="store_true", help="the table as JSON on standard output, nothing else")
+    command.add_argument("--quiet", action="store_true", help="no progress bars")
+    command.set_defaults(run=_compare)
+    return parser
+
+
+def _names(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",")]
+
+
+def _noise(text: str) -> Any:
+    try:
+        return float(text)
+    except ValueError:
+        return text
+
+
+def _compare(options: argparse.Namespace) -> int:
+    def say(*lines: str) -> None:
+        if not options.json:
+            print(*lines, sep="\n")
+
+    if options.out is not None and options.out.exists() and not options.out.is_dir():
+        raise checks.InputError(f"--out {options.out} is a file; give a folder")
+    table = _read(options)
+    laws = default_laws(options.alpha, options.width, options.depth)
+    say(f"{table.name}: {len(table.X)} rows, {table.X.shape[1]} features, outputs {', '.join(table.output_names)}")
+    for note in table.notes:
+        say(f"  {note}")
+    say("  every column centred and divided by its standard deviation")
+    for name, law in laws.items():
+        say(f"  {name}: {law!r}")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # said once, below the table
+        found = compare(
+            table.X,
+            table.Y,
+            laws=laws,
+            noise=options.noise,
+            seed=options.seed,
+            draws=options.draws,
+            warmup=options.warmup,
+            chains=options.chains,
+            control=options.control,
+            progress=not options.quiet,
+            feature_names=table.feature_names,
+            output_names=table.output_names,
+        )
+    if options.json:
+        print(json.dumps(json.loads(found.table.to_json(orient="records")), indent=1))
+    say("", render(found), "", found.sentence())
+    for name, post in found.posteriors.items():
+        print(f"{name}: {post.diagnosis.advice()}", file=sys.stdout if not options.json else sys.stderr)
+    if found.control_unconverged:
+        print(f"{found.control_unconverged} fits to permuted labels did not converge; raise --draws", file=sys.stderr)
+    if options.out is not None:
+        for path in found.save(options.out):
+            say(f"wrote {path}")
+    return DONE if found.converged else NOT_CONVERGED
+
+
+def _read(options: argparse.Namespace) -> data.Dataset:
+    shipped = options.table in data.datasets() and not Path(options.table).exists()
+    path = data.shipped_path(options.table) if shipped else options.table
+    return data.read_table(path, targets=options.targets, features=options.features).standardize()
+
+
+def render(found: Comparison) -> str:
+    """The table for people: a block for each pair of outputs, a line for each law."""
+    header = f"{'':14}{'scale correlation':>19}  {'90 % interval':^18}{'function within':>16}{'function total':>18}"
+    lines = [header + (f"{'labels permuted':>24}" if found.control else "")]
+    for (a, b), rows in found.table.groupby(["output_a", "output_b"], sort=False):
+        lines += ["", f"{a} and {b}"]
+        for row in rows.itertuples():
+            exact = row.scale_mcse == 0
+            scale = f"{row.scale_correlation:+.3f}" + (" exact   " if exact else f" +- {row.scale_mcse:.3f}")
+            interval = "" if exact else f"{row.scale_lower:+.2f} to {row.scale_upper:+.2f}"
+            total = f"{row.function_correlation:+.3f}" + (
+                f" +- {row.function_mcse:.3f}" if row.function_mcse else "         "
+            )
+            line = f"  {row.law:12}{scale:>19}  {interval:^18}{row.function_within:>+16.3f}{total:>18}"
+            if found.control:
+                control = f"{row.control_mean:+.2f} ({row.control_lower:+.2f} to {row.control_upper:+.2f})"
+                line += f"{'0 for all' if exact else control:>24}"
+            lines.append(line)
+    return "\n".join(lines)

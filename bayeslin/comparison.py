@@ -1,0 +1,185 @@
+"""`compare`: the same labels under several laws, and what each says about the correlations between outputs."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm.auto import tqdm
+
+from bayeslin import checks, plots
+from bayeslin.diagnostics import ConvergenceWarning, write_netcdf
+from bayeslin.inference import fit
+from bayeslin.posterior import Posterior
+from bayeslin.scale import NNGP, FiniteNetwork, Law, Proportional
+
+
+@dataclass(frozen=True, eq=False)
+class Comparison:
+    """What `compare` found: `table`, a DataFrame with a row for each law and pair; `posteriors` by name of the law.
+
+    Columns: law, alpha, output_a, output_b; scale_correlation with its Monte Carlo error scale_mcse and 90 % interval
+    scale_lower, scale_upper; function_within and function_correlation (function_mcse) at the rows of the fit;
+    control_mean, control_lower, control_upper over permuted labels (NaN without); rhat_max, ess_min (NaN where the
+    posterior is exact) and divergences of the law's fit. Definitions: design section 5.
+    """
+
+    table: Any
+    posteriors: dict[str, Posterior]
+    control: int
+    control_unconverged: int
+
+    @property
+    def converged(self) -> bool:
+        """Whether the draws of every law can be trusted."""
+        return all(post.diagnosis.converged for post in self.posteriors.values())
+
+    def sentence(self) -> str:
+        """One plain sentence: the strongest correlation, which law finds it, and what the NNGP has to say."""
+        row = self.table.loc[self.table.scale_correlation.abs().idxmax()]
+        if row.scale_correlation == 0:
+            return "No law here can tie the outputs: every scale correlation is exactly 0."
+        text = (
+            f"Given these labels, {row.law} ties {row.output_a} and {row.output_b} with scale correlation "
+            f"{row.scale_correlation:+.2f} (90 % interval {row.scale_lower:+.2f} to {row.scale_upper:+.2f})"
+        )
+        if self.control:
+            text += (
+                f"; with labels permuted the mean is {row.control_mean:+.2f} "
+                f"(90 % of permutations: {row.control_lower:+.2f} to {row.control_upper:+.2f})"
+            )
+        if any(isinstance(post.law, NNGP) for post in self.posteriors.values()):
+            text += "; under the NNGP it is 0 whatever the labels"
+        return text + "."
+
+    def plot(self, axes: Any = None) -> Any:
+        """Heat maps of the scale correlations, a panel for each law (extra `plots`); returns the axes."""
+        correlations = {f"{name}: {post.law!r}": post.output_correlation() for name, post in self.posteriors.items()}
+        names = next(iter(self.posteriors.values())).output_names
+        means = {name: found.scale for name, found in correlations.items()}
+        intervals = {name: found.scale_interval for name, found in correlations.items()}
+        return plots.plot_output_correlations(means, names, intervals=intervals, axes=axes)
+
+    def save(self, folder: Any) -> list[Path]:
+        """Write table.csv, table.json, a netCDF file for each posterior and correlations.png; returns the paths."""
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        paths = [folder / "table.csv", folder / "table.json"]
+        self.table.to_csv(paths[0], index=False)
+        self.table.to_json(paths[1], orient="records", indent=1)
+        for name, post in self.posteriors.items():
+            paths.append(folder / f"{''.join(c if c.isalnum() else '_' for c in name)}.nc")
+            write_netcdf(post.to_arviz(), paths[-1])
+        paths.append(folder / "correlations.png")
+        plots.save(self.plot(), paths[-1])
+        return paths
+
+
+def default_laws(alpha: float = 0.5, width: int = 20, depth: int | None = None) -> dict[str, Law]:
+    """NNGP, finite network and limit at one depth-to-width ratio; depth defaults to alpha times width.
+
+    >>> default_laws(alpha=0.5)["finite"].alpha
+    0.5
+    """
+    alpha, width = checks.number(alpha, "alpha", least=0.0), checks.integer(width, "width")
+    depth = round(alpha * width) if depth is None else checks.integer(depth, "depth", least=0)
+    return {"NNGP": NNGP(), "finite": FiniteNetwork((width,) * depth), "proportional": Proportional(alpha)}
+
+
+def compare(
+    X: Any,
+    Y: Any,
+    *,
+    laws: Mapping[str, Law] | None = None,
+    noise: Any = "isotropic",
+    seed: int = 0,
+    draws: int = 1000,
+    warmup: int = 1000,
+    chains: int = 4,
+    control: int = 0,
+    progress: bool = True,
+    feature_names: Any = None,
+    output_names: Any = None,
+) -> Comparison:
+    """Fit several laws to the same labels and tabulate the output correlations that each of them finds.
+
+    X (n, p), Y (n, D) with D >= 2; laws by name, by default `default_laws()`. control : number of label permutations,
+    each output's centred labels over the rows independently, fitted by the same compiled program; the same ones for
+    every law. The other arguments are those of `fit`.
+
+    >>> X, Y = [[-1.0], [0.0], [1.0]], [[-0.9, -1.1], [0.1, 0.2], [0.8, 0.9]]
+    >>> found = compare(X, Y, laws={"NNGP": NNGP()}, noise=0.3)
+    >>> float(found.table.scale_correlation[0])
+    0.0
+    """
+    import pandas as pd
+
+    laws = default_laws() if laws is None else dict(laws)
+    control = checks.integer(control, "control", least=0)
+    array_X, array_Y = checks.rows(X, Y)
+    if array_Y.shape[1] < 2:
+        raise checks.InputError(
+            "Y has one column, so there is nothing to correlate; give two outputs or more, or use fit"
+        )
+    if not laws or not all(isinstance(law, Law) for law in laws.values()):
+        raise checks.InputError(f'laws must map names to laws, such as {{"NNGP": bl.NNGP()}}, got {laws!r}')
+    settings = {"noise": noise, "draws": draws, "warmup": warmup, "chains": chains}
+
+    posteriors, controls, unconverged = {}, {}, 0
+    for name, law in laws.items():
+        posteriors[name] = fit(
+            law, X, Y, seed=seed, progress=progress, feature_names=feature_names, output_names=output_names, **settings
+        )
+        if control and not isinstance(law, NNGP):
+            permuted = _permutations(array_Y, control, seed)
+            fits = []
+            for index, labels in enumerate(tqdm(permuted, desc=f"{name} control", unit="fit", disable=not progress)):
+                with warnings.catch_warnings():
+                    warnings.simplefilter("ignore", ConvergenceWarning)
+                    fits.append(fit(law, array_X, labels, seed=seed + 1 + index, progress=False, **settings))
+            unconverged += sum(not post.diagnosis.converged for post in fits)
+            controls[name] = np.stack([post.output_correlation().scale for post in fits])
+    records = [
+        record for name, post in posteriors.items() for record in _records(name, post, controls.get(name), control)
+    ]
+    return Comparison(pd.DataFrame(records), posteriors, control, unconverged)
+
+
+def _permutations(Y: np.ndarray, count: int, seed: int) -> list[np.ndarray]:
+    """Labels centred, then each output's permuted over the rows by itself."""
+    rng = np.random.default_rng([seed, 1])
+    return [rng.permuted(Y - Y.mean(0), axis=0) for _ in range(count)]
+
+
+def _records(name: str, post: Posterior, controls: np.ndarray | None, control: int) -> list[dict[str, Any]]:
+    found, names = post.output_correlation(), post.output_names
+    if controls is None:  # no permutations, or the NNGP, whose scale correlation is 0 for all of them
+        D = post.spec.outputs
+        controls = np.full((1, D, D), 0.0 if control else np.nan)
+    lower, upper = np.quantile(controls, [0.05, 0.95], axis=0)
+    return [
+        {
+            "law": name,
+            "alpha": float(post.alpha.mean()),
+            "output_a": names[a],
+            "output_b": names[b],
+            "scale_correlation": found.scale[a, b],
+            "scale_mcse": found.scale_mcse[a, b],
+            "scale_lower": found.scale_interval[0, a, b],
+            "scale_upper": found.scale_interval[1, a, b],
+            "function_within": found.function_within[a, b],
+            "function_correlation": found.function[a, b],
+            "function_mcse": found.function_mcse[a, b],
+            "control_mean": controls[:, a, b].mean(),
+            "control_lower": lower[a, b],
+            "control_upper": upper[a, b],
+            "rhat_max": post.diagnosis.rhat_max,
+            "ess_min": post.diagnosis.ess_min,
+            "divergences": post.diagnosis.divergences,
+        }
+        for a, b in zip(*np.triu_indices(post.spec.outputs, 1), strict=True)
+    ]

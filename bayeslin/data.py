@@ -1,0 +1,205 @@
+"""Dataset, tables, shipped sets, and teachers with a known truth."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from bayeslin import checks
+from bayeslin.tables import Column, known, levels, numbers, read_csv, read_parquet
+
+_TARGETS = {
+    "penguins": ("bill_length_mm", "bill_depth_mm", "flipper_length_mm", "body_mass_g"),
+    "linnerud": ("Weight", "Waist", "Pulse"),
+    "diabetes": ("progression",),
+}
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Dataset:
+    """Inputs X (n, p) and labels Y (n, D) with names, and the standardisation that was applied to them.
+
+    Original values are X * x_scale + x_mean and Y * y_scale + y_mean. `columns` says how table columns became
+    features, `notes` what was dropped or encoded, in sentences.
+    """
+
+    X: np.ndarray
+    Y: np.ndarray
+    feature_names: tuple[str, ...]
+    output_names: tuple[str, ...]
+    columns: tuple[Column, ...] = ()
+    name: str = "data"
+    notes: tuple[str, ...] = ()
+    x_mean: Any = field(default=0.0)
+    x_scale: Any = field(default=1.0)
+    y_mean: Any = field(default=0.0)
+    y_scale: Any = field(default=1.0)
+
+    def standardize(self) -> Dataset:
+        """Every column centred and divided by its standard deviation (ddof 0); `original` undoes it.
+
+        >>> data = load_dataset("linnerud").standardize()
+        >>> data.Y.std(0)
+        array([1., 1., 1.])
+        """
+        moved: dict[str, Any] = {}
+        for short, array in {"x": self.X, "y": self.Y}.items():
+            mean, sd = array.mean(0), array.std(0)
+            sd = np.where(sd > 0, sd, 1.0)
+            shift, scale = getattr(self, f"{short}_mean"), getattr(self, f"{short}_scale")
+            moved |= {short.upper(): (array - mean) / sd, f"{short}_mean": mean * scale + shift}
+            moved |= {f"{short}_scale": sd * scale}
+        return replace(self, **moved)
+
+    def original(self) -> Dataset:
+        """The same rows in the units of the table."""
+        X, Y = self.X * self.x_scale + self.x_mean, self.Y * self.y_scale + self.y_mean
+        return replace(self, X=X, Y=Y, x_mean=0.0, x_scale=1.0, y_mean=0.0, y_scale=1.0)
+
+    def encode(self, table: Any) -> np.ndarray:
+        """Features (m, p) of the rows of another data frame, in this dataset's own, perhaps standardised, units."""
+        features: dict[str, np.ndarray] = {}
+        for column in self.columns:
+            known([column.name], table.columns, "the new table")
+            features |= column.encode(table[column.name])
+        X = checks.matrix(np.column_stack([features[name] for name in self.feature_names]), "the new table")
+        return (X - self.x_mean) / self.x_scale
+
+    @classmethod
+    def from_frame(cls, table: Any, targets: Sequence[str], features: Any = None, *, name: str = "data") -> Dataset:
+        """From a data frame: numeric `targets`, and `features` (default: every other column), text one-hot.
+
+        Rows with missing cells are dropped and counted in `notes`; features that do not vary are left out and named.
+        Raises `InputError` for unknown, repeated or constant targets, text in a target, infinities, too few rows.
+        """
+        targets = known(targets, table.columns, name)
+        features = [c for c in table.columns if c not in targets] if features is None else list(features)
+        features = known(features, table.columns, name)
+        both = [column for column in features if column in targets]
+        if both:
+            raise checks.InputError(f"{both[0]!r} is both a target and a feature; leave it out of one of them")
+        notes, used = [], table[[*features, *targets]]
+        if len(used) == 0:
+            raise checks.InputError(f"{name} has a header but no rows; give a table with at least two rows")
+        missing = used.isna()
+        complete = used[~missing.any(axis=1)]
+        if len(complete) < len(used):
+            where = ", ".join(f"{column} ({count})" for column, count in missing.sum().items() if count)
+            notes.append(f"{len(used) - len(complete)} of {len(used)} rows dropped, cells missing in {where}")
+        if len(complete) < 2:
+            raise checks.InputError(f"{name} has {len(complete)} complete rows, need at least two; fill missing cells")
+
+        columns = tuple(Column(column, levels(complete[column])) for column in features)
+        encoded: dict[str, np.ndarray] = {}
+        for column in columns:
+            encoded |= column.encode(complete[column.name])
+            if column.levels:
+                notes.append(f"{column.name} one-hot: {', '.join(column.levels)}")
+        constant = [feature for feature, values in encoded.items() if np.ptp(values) == 0]
+        if constant:
+            notes.append(f"left out, constant: {', '.join(constant)}")
+        kept = {feature: values for feature, values in encoded.items() if feature not in constant}
+        if not kept:
+            raise checks.InputError(f"{name} has no feature that varies; the targets are {', '.join(targets)}")
+        labels = {target: numbers(complete[target], target, "target ") for target in targets}
+        for target, values in labels.items():
+            if np.ptp(values) == 0:
+                raise checks.InputError(f"target {target!r} is constant; there is nothing to learn, leave it out")
+        X, Y = np.column_stack(list(kept.values())), np.column_stack(list(labels.values()))
+        return cls(X, Y, tuple(kept), tuple(targets), columns, name, tuple(notes))
+
+    def __repr__(self) -> str:
+        outputs = ", ".join(self.output_names)
+        return f"Dataset({self.name!r}: {len(self.X)} rows, {self.X.shape[1]} features, outputs {outputs})"
+
+
+def read_table(path: Any, targets: Iterable[str] | None = None, features: Iterable[str] | None = None) -> Dataset:
+    """A csv file (comma, semicolon or tab) or a parquet file as a `Dataset`, not standardised.
+
+    targets : columns to predict; known for the shipped sets. features : columns to predict from, by default the rest.
+    Raises `InputError` if the file does not exist, is no table, or cannot be used as `Dataset.from_frame` says.
+
+    >>> read_table(shipped_path("linnerud"), targets=["Pulse"], features=["Situps", "Jumps"])
+    Dataset('linnerud': 20 rows, 2 features, outputs Pulse)
+    """
+    path = Path(path).expanduser()
+    if path.is_dir():
+        raise checks.InputError(f"{path} is a folder; give a csv or parquet file")
+    if not path.exists():
+        raise checks.InputError(f"{path} does not exist; give a csv or parquet file, or one of {', '.join(datasets())}")
+    table = read_parquet(path) if path.suffix == ".parquet" else read_csv(path)
+    table.columns = [str(column).strip() for column in table.columns]
+    if targets is None:
+        targets = _TARGETS.get(path.stem, ())
+        if not targets or not set(targets) <= set(table.columns):
+            columns = ", ".join(table.columns)
+            raise checks.InputError(f"which columns of {path.name} are the targets? give targets; it has {columns}")
+    return Dataset.from_frame(table, list(targets), features, name=path.stem)
+
+
+def datasets() -> tuple[str, ...]:
+    """Names of the data sets that come with the package."""
+    return tuple(_TARGETS)
+
+
+def shipped_path(name: str) -> Path:
+    """Where the csv file of a shipped data set lies."""
+    if name not in _TARGETS:
+        raise checks.InputError(f"no shipped data set {name!r}; there are {', '.join(_TARGETS)}")
+    package = Path(__file__).parent
+    installed = package / "_data" / f"{name}.csv"
+    return installed if installed.exists() else package.parent / "data" / f"{name}.csv"
+
+
+def load_dataset(name: str) -> Dataset:
+    """A shipped data set: "penguins" (4 outputs), "linnerud" (3) or "diabetes" (1); sources in data/README.md.
+
+    >>> load_dataset("penguins").notes[0]
+    '11 of 344 rows dropped, cells missing in sex (11), bill_length_mm (2), bill_depth_mm (2), ...'
+    """
+    return read_table(shipped_path(name))
+
+
+class Teacher(NamedTuple):
+    """A linear truth: labels are X map^T plus noise, and map map^T = correlation, the outputs' at x ~ N(0, I)."""
+
+    dataset: Dataset
+    map: np.ndarray
+    correlation: np.ndarray
+    noise: float
+
+
+def teacher(n: int, p: int, outputs: int, *, seed: int, correlation: Any = 0.0, noise: float = 0.5) -> Teacher:
+    """Data from a random linear map with exactly the asked output correlation.
+
+    n rows of p standard normal features, p >= outputs; correlation : a number between any two outputs, or (D, D);
+    noise : sd of the labels around the truth. Raises `InputError` where no such map exists.
+
+    >>> truth = teacher(50, 4, 2, seed=0, correlation=0.8)
+    >>> (truth.map @ truth.map.T).round(12)
+    array([[1. , 0.8],
+           [0.8, 1. ]])
+    """
+    n, p, D = checks.integer(n, "n", 2), checks.integer(p, "p"), checks.integer(outputs, "outputs")
+    noise = checks.number(noise, "noise", least=0.0)
+    if p < D:
+        raise checks.InputError(f"{D} outputs need at least {D} features for any correlation, got p={p}")
+    if np.ndim(correlation) == 0:
+        correlation = np.where(np.eye(D), 1.0, checks.number(correlation, "correlation"))
+    correlation = checks.matrix(correlation, "correlation")
+    if correlation.shape != (D, D) or not np.allclose(np.diag(correlation), 1) or (correlation != correlation.T).any():
+        raise checks.InputError(f"correlation must be a symmetric {D} x {D} matrix with ones on its diagonal")
+    values, vectors = np.linalg.eigh(correlation)
+    if values[0] < -1e-12:
+        raise checks.InputError(f"correlation is not positive semidefinite, its smallest eigenvalue is {values[0]:.3g}")
+    rng = np.random.default_rng(seed)
+    frame, _ = np.linalg.qr(rng.standard_normal((p, D)))
+    end_to_end = vectors * np.sqrt(np.maximum(values, 0.0)) @ vectors.T @ frame.T
+    X = rng.standard_normal((n, p))
+    Y = X @ end_to_end.T + noise * rng.standard_normal((n, D))
+    names = tuple(f"x{index}" for index in range(p)), tuple(f"y{index}" for index in range(D))
+    return Teacher(Dataset(X, Y, *names, tuple(map(Column, names[0])), "teacher"), end_to_end, correlation, noise)

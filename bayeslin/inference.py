@@ -1,0 +1,120 @@
+"""`fit`: from a law of Q and labels to a `Posterior`."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import jax
+import numpy as np
+
+from bayeslin import checks, diagnostics, models, sampler
+from bayeslin.hyperparameters import is_random
+from bayeslin.noise import Noise
+from bayeslin.posterior import Posterior
+from bayeslin.scale import FiniteNetwork, Law
+from bayeslin.spectrum import Spectrum
+
+
+def fit(
+    law: Law,
+    X: Any,
+    Y: Any = None,
+    *,
+    noise: Any = "isotropic",
+    space: str = "scale",
+    seed: int = 0,
+    draws: int = 1000,
+    warmup: int = 1000,
+    chains: int = 4,
+    progress: bool = True,
+    feature_names: Any = None,
+    output_names: Any = None,
+) -> Posterior:
+    """Posterior of a law of Q given labels, by NUTS in float64; exact where nothing is left to sample.
+
+    law : `NNGP()`, `FiniteNetwork(widths)` or `Proportional(alpha)`.
+    X : (n, p) inputs, or a `Spectrum` in place of X and Y. Y : (n, D) labels. Nothing is centred or scaled here.
+    noise : a number is the known sd of all labels; "isotropic", "diagonal", "full" are inferred, see `Noise`.
+    space : "scale" samples Q, functions integrated out; "weights" samples every weight matrix of a `FiniteNetwork`.
+    draws : kept draws of each chain, after `warmup`. Names default to the columns of data frames.
+    Raises `InputError` on unusable input; warns when the draws are not converged or the columns are far from centred.
+
+    >>> post = fit(NNGP(), [[-1.0], [0.0], [1.0]], [[-0.9], [0.1], [0.8]], noise=0.3)
+    >>> post.exact, post.predict([[2.0]]).mean.round(3)
+    (True, array([[1.627]]))
+    """
+    if not isinstance(law, Law):
+        raise checks.InputError(f"law must be a law such as bl.Proportional(0.5), got {law!r}")
+    if space not in ("scale", "weights"):
+        raise checks.InputError(f'space must be "scale" or "weights", got {space!r}')
+    if space == "weights" and (not isinstance(law, FiniteNetwork) or isinstance(X, Spectrum)):
+        raise checks.InputError('space="weights" needs a FiniteNetwork and the rows X, Y; use space="scale"')
+    noise = Noise(noise)
+    settings = {
+        "seed": checks.integer(seed, "seed", least=0),
+        "draws": checks.integer(draws, "draws"),
+        "warmup": checks.integer(warmup, "warmup", least=0),
+        "chains": checks.integer(chains, "chains"),
+        "space": space,
+    }
+    spec, rows = _statistics(X, Y)
+    names = (
+        _names(feature_names, X, len(spec.V), "feature names"),
+        _names(output_names, Y, spec.outputs, "output names"),
+    )
+
+    known = not is_random(law.alpha) and law.alpha == 0 and not noise.is_random and not is_random(law.signal_variance)
+    if known and space == "scale":
+        eye = np.eye(spec.outputs)[None, None]
+        sampled = sampler.Draws({"scale": eye, "noise_cov": noise.sd**2 * eye}, {}, None)
+    else:
+        model: Any = _scale_model if space == "scale" else _weight_model
+        args = (spec.padded(), law, noise) if space == "scale" or rows is None else (*rows, law, noise)
+        sampled = sampler.sample(
+            model,
+            args,
+            key=jax.random.key(seed),
+            draws=draws,
+            warmup=warmup,
+            chains=chains,
+            progress=progress,
+            label=repr(law),
+        )
+    post = Posterior(law, noise, spec, rows, sampled, settings, *names)
+    if not post.diagnosis.converged:
+        warnings.warn(f"{law!r}: {post.diagnosis.advice()}", diagnostics.ConvergenceWarning, stacklevel=2)
+    return post
+
+
+def _scale_model(spec: Spectrum, law: Law, noise: Noise) -> None:
+    models.scale_mixture(spec, law=law, outputs=spec.outputs, noise=noise)
+
+
+def _weight_model(X: Any, Y: Any, law: FiniteNetwork, noise: Noise) -> None:
+    models.network(X, Y, widths=law.widths, outputs=Y.shape[1], noise=noise, signal_variance=law.signal_variance)
+
+
+def _statistics(X: Any, Y: Any) -> tuple[Spectrum, tuple[np.ndarray, np.ndarray] | None]:
+    if isinstance(X, Spectrum):
+        if Y is not None:
+            raise checks.InputError("a Spectrum brings its labels; leave Y out")
+        return X, None
+    X, Y = checks.rows(X, Y)
+    for name, array in {"X": X, "Y": Y}.items():
+        mean, sd = array.mean(0), array.std(0)
+        far = np.flatnonzero((np.abs(mean) > 0.5 * sd) & (sd > 0))
+        if far.size:
+            column = far[0]
+            warnings.warn(
+                f"column {column} of {name} has mean {mean[column]:.3g} and sd {sd[column]:.3g}: the network has no "
+                "bias, so centre the columns first (bl.Dataset.standardize does)",
+                stacklevel=3,
+            )
+    return Spectrum.from_rows(X, Y), (X, Y)
+
+
+def _names(given: Any, columns_of: Any, count: int, what: str) -> tuple[str, ...]:
+    """Names as given, or a data frame's columns, or 0, 1, ..."""
+    columns = given if given is not None else getattr(columns_of, "columns", None)
+    return checks.names(columns if columns is not None else range(count), count, what)

@@ -1,0 +1,113 @@
+"""Tables: files to data frames, and columns to numbers."""
+
+from __future__ import annotations
+
+import csv
+import difflib
+import warnings
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from bayeslin import checks
+
+MOST_LEVELS = 50  # a text column with more is an identifier, not a feature
+
+
+def read_csv(path: Path) -> Any:
+    """Data frame of a UTF-8 csv file; comma, semicolon or tab, whichever the first line has most of."""
+    import pandas as pd
+
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            first = file.readline()
+        delimiter = max(",;\t", key=first.count)
+        header = [name.strip() for name in next(csv.reader([first], delimiter=delimiter), [])]
+        if not any(header):
+            raise checks.InputError(f"{path.name} is empty; the first line must name the columns")
+        if len(set(header)) < len(header):
+            twice = next(name for name in header if header.count(name) > 1)
+            raise checks.InputError(f"{path.name} names the column {twice!r} twice; rename one of them")
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", pd.errors.ParserWarning)
+            return pd.read_csv(path, sep=delimiter, index_col=False, encoding="utf-8-sig", skipinitialspace=True)
+    except (UnicodeDecodeError, pd.errors.ParserError, pd.errors.ParserWarning, csv.Error) as error:
+        reason = str(error).splitlines()[0]
+        raise checks.InputError(f"{path.name} is not a csv table ({reason}); save it as UTF-8 csv") from None
+
+
+def read_parquet(path: Path) -> Any:
+    """Data frame of a parquet file."""
+    import pandas as pd
+
+    try:
+        return pd.read_parquet(path)
+    except ImportError:
+        raise checks.InputError("reading parquet needs pyarrow: pip install pyarrow, or save it as csv") from None
+    except (ValueError, OSError) as error:
+        raise checks.InputError(f"{path.name} is not a parquet table ({str(error).splitlines()[0]})") from None
+
+
+def known(wanted: Iterable[str], columns: Any, name: str) -> list[str]:
+    """The wanted columns, each there and named once."""
+    wanted = [wanted] if isinstance(wanted, str) else list(wanted)
+    for column in wanted:
+        if column not in columns:
+            close = difflib.get_close_matches(str(column), [str(column) for column in columns], n=1)
+            hint = f"did you mean {close[0]!r}?" if close else f"it has {', '.join(map(str, columns))}"
+            raise checks.InputError(f"{name} has no column {column!r}; {hint}")
+        if wanted.count(column) > 1:
+            raise checks.InputError(f"column {column!r} is named twice; name it once")
+    if not wanted:
+        raise checks.InputError(f"no column named; {name} has {', '.join(map(str, columns))}")
+    return wanted
+
+
+class Column(NamedTuple):
+    """How a column of a table became features: numbers as they are, text one-hot with all its levels kept."""
+
+    name: str
+    levels: tuple[str, ...] = ()
+
+    def encode(self, values: Any) -> dict[str, np.ndarray]:
+        """Features by name; raises `InputError` on text where numbers are needed, and on unknown levels."""
+        if not self.levels:
+            return {self.name: numbers(values, self.name)}
+        text = values.astype(str).to_numpy()
+        unknown = sorted(set(text) - set(self.levels))
+        if unknown:
+            raise checks.InputError(
+                f"column {self.name!r} holds {unknown[0]!r}, which the fit has not seen; its levels are {self.levels}"
+            )
+        return {f"{self.name}={level}": (text == level).astype(float) for level in self.levels}
+
+
+def levels(values: Any) -> tuple[str, ...]:
+    """Sorted levels of a text column, none for a column of numbers or truth values."""
+    import pandas as pd
+
+    if pd.api.types.is_numeric_dtype(values):
+        return ()
+    found = tuple(sorted(set(values.astype(str))))
+    if len(found) > MOST_LEVELS:
+        raise checks.InputError(
+            f"text column {values.name!r} has {len(found)} levels, over {MOST_LEVELS}; leave it out: name features"
+        )
+    return found
+
+
+def numbers(values: Any, name: str, kind: str = "") -> np.ndarray:
+    """Finite float64 values of a column."""
+    import pandas as pd
+
+    array = pd.to_numeric(values, errors="coerce").to_numpy(dtype=float)
+    for wrong, what in ((np.isnan(array), "text"), (np.isinf(array), "infinity")):
+        if wrong.any():
+            row = int(np.flatnonzero(wrong)[0])
+            raise checks.InputError(
+                f"{kind}column {name!r} holds {what}, {values.iloc[row]!r} in row {values.index[row]} (from 0); "
+                "give numbers, or leave the column out"
+            )
+    return array

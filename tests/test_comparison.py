@@ -1,0 +1,184 @@
+"""`compare` and the command line: the main job, as a user runs it."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import bayeslin as bl
+from bayeslin import cli
+
+COLUMNS = (
+    "law alpha output_a output_b scale_correlation scale_mcse scale_lower scale_upper function_within "
+    "function_correlation function_mcse control_mean control_lower control_upper rhat_max ess_min divergences"
+).split()
+SMALL = {"draws": 400, "warmup": 400, "chains": 4, "progress": False}
+
+
+@pytest.fixture(scope="module")
+def teacher():
+    return bl.data.teacher(40, 3, 2, seed=3, correlation=0.9, noise=0.5)
+
+
+@pytest.fixture(scope="module")
+def found(teacher):
+    data = teacher.dataset.standardize()
+    return bl.compare(data.X, data.Y, control=3, output_names=data.output_names, **SMALL)
+
+
+def test_table_has_a_row_for_each_law_and_pair(found):
+    assert list(found.table.columns) == COLUMNS
+    assert list(found.table.law) == ["NNGP", "finite", "proportional"]
+    assert found.table.alpha.tolist() == pytest.approx([0.0, 0.5, 0.5])
+    assert list(found.posteriors) == ["NNGP", "finite", "proportional"]
+
+
+def test_nngp_has_no_scale_correlation_and_no_function_correlation_within(found):
+    row = found.table.iloc[0]
+    assert row.scale_correlation == row.scale_mcse == row.scale_lower == row.scale_upper == 0
+    assert row.function_within == row.control_mean == 0
+
+
+def test_the_other_laws_follow_the_sign_of_the_teacher(found):
+    for row in found.table.iloc[1:].itertuples():
+        assert row.scale_correlation > 5 * row.scale_mcse
+        assert row.function_within > 5 * row.function_mcse
+        assert row.scale_correlation > row.control_upper
+
+
+def test_the_sign_turns_with_the_teacher(teacher, found):
+    data = teacher.dataset.standardize()
+    laws = {"finite": found.posteriors["finite"].law}
+    turned = bl.compare(data.X, data.Y * [1.0, -1.0], laws=laws, **SMALL).table.iloc[0]
+    straight = found.table.iloc[1]
+    difference = turned.scale_correlation + straight.scale_correlation
+    assert abs(difference) < 5 * np.hypot(turned.scale_mcse, straight.scale_mcse)
+    assert np.isnan(turned.control_mean)
+
+
+def test_the_sentence_names_the_pair_and_the_control(found):
+    sentence = found.sentence()
+    assert "output 0" in sentence.replace("_", " ") or found.table.output_a[0] in sentence
+    assert "permuted" in sentence
+    assert "NNGP it is 0" in sentence
+
+
+def test_known_noise_leaves_the_nngp_without_any_function_correlation(teacher):
+    data = teacher.dataset.standardize()
+    table = bl.compare(data.X, data.Y, laws={"gp": bl.NNGP()}, noise=0.5, **SMALL).table
+    assert table.function_correlation[0] == table.function_mcse[0] == 0
+    assert np.isnan(table.rhat_max[0])
+
+
+@pytest.mark.parametrize("name", ["penguins", "linnerud"])
+def test_nngp_correlations_are_exactly_zero_on_shipped_sets(name):
+    data = bl.load_dataset(name).standardize()
+    table = bl.compare(data.X, data.Y, laws={"gp": bl.NNGP()}, noise=0.7, **SMALL).table
+    assert (table[["scale_correlation", "function_within", "function_correlation"]] == 0).all(axis=None)
+
+
+def test_save_writes_table_posteriors_and_figure(found, tmp_path):
+    paths = found.save(tmp_path / "deep" / "folder")
+    assert {path.name for path in paths} == {
+        "table.csv", "table.json", "NNGP.nc", "finite.nc", "proportional.nc", "correlations.png",
+    }  # fmt: skip
+    assert all(path.stat().st_size > 500 for path in paths)
+    read = pd.read_csv(paths[0])
+    np.testing.assert_allclose(read.scale_correlation, found.table.scale_correlation, rtol=1e-12)
+    assert json.loads(paths[1].read_text())[1]["law"] == "finite"
+
+
+def test_one_output_has_nothing_to_correlate():
+    data = bl.load_dataset("diabetes").standardize()
+    with pytest.raises(bl.InputError, match="one column.*two outputs"):
+        bl.compare(data.X, data.Y)
+
+
+@pytest.mark.parametrize("laws", [{}, {"a": 0.5}, {"a": bl.NNGP}])
+def test_laws_must_be_laws(laws, linnerud):
+    with pytest.raises(bl.InputError, match=r"bl\.NNGP\(\)"):
+        bl.compare(*linnerud, laws=laws)
+
+
+# The command line
+
+
+def test_compare_command_prints_what_it_read_the_table_and_a_sentence(tmp_path, capsys):
+    code = cli.main(["compare", "linnerud", "--control", "0", "--noise", "0.8", "--out", str(tmp_path / "out")])
+    printed = capsys.readouterr()
+    assert code == cli.DONE
+    for text in ("20 rows", "centred", "Weight and Waist", "NNGP", "finite", "proportional", "scale correlation"):
+        assert text in printed.out
+    assert "Proportional(0.5) sampling" in printed.err, "a progress bar per law"
+    assert (tmp_path / "out" / "correlations.png").exists()
+
+
+def test_json_is_the_table_alone_and_unconverged_draws_are_said(capsys):
+    code = cli.main("compare linnerud --json --quiet --control 0 --noise 0.8 --draws 20 --warmup 20 --seed 1".split())
+    printed = capsys.readouterr()
+    assert code == cli.NOT_CONVERGED
+    records = json.loads(printed.out)
+    assert set(records[0]) == set(COLUMNS)
+    assert "too few draws" in printed.err
+
+
+TABLES = {
+    "text.csv": b"a,b,c\n1,2,x\n2,3,y\n4,1,z\n",
+    "constant.csv": b"a,b,c\n1,2,5\n2,3,5\n4,1,5\n",
+    "empty.csv": b"",
+    "header.csv": b"a,b,c\n",
+    "one_row.csv": b"a,b,c\n1,2,3\n",
+    "infinite.csv": b"a,b,c\n1,2,inf\n2,3,4\n3,1,2\n",
+    "fine.csv": b"a,b,c\n1,2,3\n2,3,5\n4,1,4\n",
+    "binary.csv": bytes(range(256)) * 4,
+}
+BAD = {
+    "no such file": ("nowhere.csv --targets b,c", "nowhere.csv"),
+    "a folder": (". --targets b,c", "folder"),
+    "targets needed": ("fine.csv", "targets"),
+    "unknown target": ("fine.csv --targets b,d", "d"),
+    "repeated target": ("fine.csv --targets b,b", "b"),
+    "target as feature": ("fine.csv --targets b,c --features a,b", "b"),
+    "unknown feature": ("fine.csv --targets b,c --features q", "q"),
+    "text in target": ("text.csv --targets b,c", "c"),
+    "constant target": ("constant.csv --targets b,c", "constant"),
+    "zero bytes": ("empty.csv --targets b,c", "empty"),
+    "header only": ("header.csv --targets b,c", "row"),
+    "one row": ("one_row.csv --targets b,c", "two"),
+    "infinity": ("infinite.csv --targets b,c", "inf"),
+    "not a table": ("binary.csv --targets b,c", "binary.csv"),
+    "one target": ("fine.csv --targets b", "two outputs"),
+    "negative alpha": ("fine.csv --targets b,c --alpha -1", "alpha"),
+    "nan alpha": ("fine.csv --targets b,c --alpha nan", "alpha"),
+    "zero width": ("fine.csv --targets b,c --width 0", "width"),
+    "negative depth": ("fine.csv --targets b,c --depth -2", "depth"),
+    "unknown noise": ("fine.csv --targets b,c --noise loud", "noise"),
+    "zero noise": ("fine.csv --targets b,c --noise 0", "noise"),
+    "no draws": ("fine.csv --targets b,c --draws 0", "draws"),
+    "negative control": ("fine.csv --targets b,c --control -1", "control"),
+    "out is a file": ("fine.csv --targets b,c --out fine.csv", "--out"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_input_is_one_line_on_standard_error_and_writes_nothing(case, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    for name, content in TABLES.items():
+        (tmp_path / name).write_bytes(content)
+    arguments, named = BAD[case]
+    out = [] if "--out" in arguments else ["--out", "written"]
+    assert cli.main(["compare", *arguments.split(), *out]) == cli.BAD_INPUT
+    printed = capsys.readouterr()
+    assert printed.err.count("\n") == 1
+    assert printed.err.startswith("bayeslin: ")
+    assert named in printed.err
+    assert {path.name for path in tmp_path.iterdir()} == set(TABLES)
+
+
+def test_unknown_options_exit_with_two():
+    process = subprocess.run([sys.executable, "-m", "bayeslin", "compare"], capture_output=True, text=True, check=False)
+    assert process.returncode == cli.BAD_INPUT
+    assert "table" in process.stderr
