@@ -9,7 +9,6 @@ import jax.numpy as jnp
 import numpy as np
 import numpyro.distributions as dist
 from numpyro.distributions import constraints
-from numpyro.distributions.util import is_prng_key
 
 from bayeslin.likelihood import log_marginal
 from bayeslin.spectrum import Spectrum, decompose, reduce_labels
@@ -31,7 +30,6 @@ class LinearLabels(dist.Distribution):
 
     def sample(self, key: Any, sample_shape: tuple[int, ...] = ()) -> Any:
         """Draw labels (*sample_shape, n, D)."""
-        assert is_prng_key(key)
         key_map, key_noise = jax.random.split(key)
         p, D = self.X.shape[1], self.event_shape[1]
         maps = jax.random.normal(key_map, (*sample_shape, p, D)) @ _root(self.Q).T / np.sqrt(p)
@@ -72,7 +70,6 @@ class ReducedLabels(dist.Distribution):
 
     def sample(self, key: Any, sample_shape: tuple[int, ...] = ()) -> Any:
         """Draw (*sample_shape, r + D, D)."""
-        assert is_prng_key(key)
         key_signal, key_noise, key_diagonal, key_lower = jax.random.split(key, 4)
         lam, n, D = self.spec.lam, self.spec.n, self.event_shape[1]
         normal = jax.random.normal(key_signal, (*sample_shape, len(lam), D)) @ _root(self.Q).T

@@ -40,7 +40,8 @@ def fit(
     draws : kept draws of each chain, after `warmup`. Names default to the columns of data frames.
     Raises `InputError` on unusable input; warns when the draws are not converged or the columns are far from centred.
 
-    >>> post = fit(NNGP(), [[-1.0], [0.0], [1.0]], [[-0.9], [0.1], [0.8]], noise=0.3)
+    >>> import bayeslin as bl
+    >>> post = fit(bl.NNGP(), [[-1.0], [0.0], [1.0]], [[-0.9], [0.1], [0.8]], noise=0.3)
     >>> post.exact, post.predict([[2.0]]).mean.round(3)
     (True, array([[1.627]]))
     """

@@ -30,9 +30,10 @@ def scale_mixture(X: Any, Y: Any = None, *, law: Law, outputs: int, noise: Any =
     noise : a known sd, "isotropic", "diagonal", "full" or a distribution, see `Noise`.
     Sites: `scale` (D, D), `noise_cov` (D, D), hyperparameters that are random, and `Y`, which is returned.
 
-    >>> import numpyro, jax, bayeslin as bl
+    >>> import bayeslin as bl
+    >>> from numpyro.infer import Predictive
     >>> X = np.linspace(-1, 1, 10).reshape(5, 2)
-    >>> draw = numpyro.infer.Predictive(scale_mixture, num_samples=3)
+    >>> draw = Predictive(scale_mixture, num_samples=3)
     >>> draw(jax.random.key(0), X, law=bl.Proportional(0.5), outputs=2)["Y"].shape
     (3, 5, 2)
     """
