@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import numpyro
 import numpyro.distributions as dist
+from scipy.special import digamma, gammaln, polygamma
 
 
 def ranks(widths: Sequence[int], outputs: int) -> tuple[int, ...]:
@@ -27,24 +29,72 @@ def sample_chain(widths: Sequence[int], outputs: int) -> Any:
     """NumPyro fragment: Bartlett factors T_L, ..., T_1 as (L, D, D), output side first; Q = C C^T, C = T_L ... T_1.
 
     (T_l)_ii^2 ~ chi^2_{N_l - i + 1} / N_l and (T_l)_ij ~ N(0, 1/N_l) below the diagonal (design section 3). At a
-    bottleneck T_l is lower trapezoidal, k_{l+1} x k_l; here it is padded with zeros. Sites: `_diagonal` (T_ii^2, all
-    layers in one vector) and `_lower` (standard normal).
+    bottleneck T_l is lower trapezoidal, k_{l+1} x k_l; here it is padded with zeros. Sites: `_diagonal`, the logarithms
+    of all T_ii^2, standardised, and `_lower`, standard normal, both turned by `turn_to_sum`.
     """
     survivors = ranks(widths, outputs)
-    shape = (len(widths), outputs, outputs)
-    layer, row, column = np.indices(shape)
+    layer, row, column = np.indices((len(widths), outputs, outputs))
     left, right = np.array(survivors[:-1])[layer], np.array(survivors[1:])[layer]  # k_{l+1}, k_l
     inside = (row < left) & (column < right)
     on, below = inside & (row == column), inside & (row > column)
     width = np.array(widths[::-1], dtype=float)[layer]
 
-    half_degrees = (width - row)[on] / 2.0  # i counts from 0 here
-    square = numpyro.sample("_diagonal", dist.Gamma(half_degrees, width[on] / 2.0).to_event(1))
-    chain = jnp.zeros(shape, square.dtype).at[on].set(jnp.sqrt(square))
+    law = LogChiSquares((width - row)[on], width[on], on)  # degrees N_l - i + 1, i counts from 0 here
+    log_square = law.logarithms(numpyro.sample("_diagonal", law))
+    chain = jnp.zeros(on.shape, log_square.dtype).at[on].set(jnp.exp(log_square / 2.0))
     if below.any():
         normal = numpyro.sample("_lower", dist.Normal(0.0, 1.0).expand([int(below.sum())]).to_event(1))
-        chain = chain.at[below].set(normal / np.sqrt(width[below]))
+        sd = np.where(below, 1.0 / np.sqrt(width), 0.0)
+        chain = chain + sd * turn_to_sum(jnp.zeros(on.shape, normal.dtype).at[below].set(normal), sd)
     return chain
+
+
+def turn_to_sum(normal: Any, weights: np.ndarray) -> Any:
+    """Rotate along the first axis so that the first entry alone carries the sum weighted by `weights`.
+
+    The labels inform sums over the layers well and differences hardly; in these coordinates each has its own scale, as
+    NUTS with a diagonal mass matrix needs. A Householder reflection: its own inverse, and white noise stays white.
+    Zero weights mark absent entries; the first is present where any is.
+    """
+    mirror = weights / np.maximum(np.linalg.norm(weights, axis=0), np.finfo(float).tiny)
+    mirror[0] -= mirror.any(axis=0)
+    length = (mirror**2).sum(axis=0)
+    return normal - mirror * ((2.0 / np.where(length > 0, length, 1.0)) * (mirror * normal).sum(axis=0))
+
+
+class LogChiSquares(dist.Distribution):
+    """Logarithms of independent chi^2_k / N variables, standardised and turned by `turn_to_sum` along the layers.
+
+    degrees k, widths N : (count,); where : (L, D, D) boolean, their places in the chain.
+    """
+
+    support = dist.constraints.real_vector
+
+    def __init__(self, degrees: np.ndarray, widths: np.ndarray, where: np.ndarray):
+        self.half, self.rate, self.where = degrees / 2.0, widths / 2.0, where
+        self.center, self.sd = digamma(self.half) - np.log(self.rate), np.sqrt(polygamma(1, self.half))
+        self.weights = np.zeros(where.shape)
+        self.weights[where] = self.sd
+        super().__init__(event_shape=self.sd.shape)
+
+    def _turn(self, flat: Any) -> Any:
+        return turn_to_sum(jnp.zeros(self.where.shape, flat.dtype).at[self.where].set(flat), self.weights)[self.where]
+
+    def logarithms(self, value: Any) -> Any:
+        """The logarithms themselves (count,) of a value of the site."""
+        return self.center + self.sd * self._turn(value)
+
+    def sample(self, key: Any, sample_shape: tuple[int, ...] = ()) -> Any:
+        """Draw (*sample_shape, count)."""
+        log = jax.random.loggamma(key, self.half, (*sample_shape, *self.event_shape)) - np.log(self.rate)
+        turn = jnp.vectorize(self._turn, signature="(n)->(n)")
+        return turn((log - self.center) / self.sd)
+
+    def log_prob(self, value: Any) -> Any:
+        """Log density of values (..., count)."""
+        log = jnp.vectorize(self.logarithms, signature="(n)->(n)")(value)
+        density = self.half * (log + np.log(self.rate)) - gammaln(self.half) - self.rate * jnp.exp(log)
+        return (density + np.log(self.sd)).sum(-1)
 
 
 def ordered_product(factors: Any) -> Any:

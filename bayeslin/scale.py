@@ -15,7 +15,7 @@ from scipy.special import digamma, polygamma
 
 from bayeslin import checks
 from bayeslin.hyperparameters import checked, is_random, sample_hyperparameter, upper_point
-from bayeslin.network import ordered_product, ranks, sample_chain, stacked_matmul
+from bayeslin.network import ordered_product, ranks, sample_chain, stacked_matmul, turn_to_sum
 
 
 class ScaleMoments(NamedTuple):
@@ -193,14 +193,17 @@ class Proportional(Law, static=("steps",)):
         """
         alpha, m, D = sample_hyperparameter("alpha", self._alpha), self.steps, outputs
         h = alpha / m
-        spans = np.array([0.5] + [1.0] * (m - 1) + [0.5])[:, None] * h  # (m + 1, 1)
+        shares = np.array([0.5] + [1.0] * (m - 1) + [0.5])[:, None]  # of h, (m + 1, 1)
+        spans = shares * h
         normal = numpyro.sample("_diagonal", dist.Normal(0.0, 1.0).expand([m + 1, D]).to_event(2))
+        normal = turn_to_sum(normal, np.repeat(np.sqrt(shares), D, axis=1))
         diagonal = jnp.exp(jnp.sqrt(spans / 2.0) * normal - np.arange(1, D + 1) * spans / 2.0)
         if D == 1:
             return jnp.prod(diagonal, axis=0)[:, None]
         i, j = np.tril_indices(D, -1)
         sd = jnp.sqrt(h + (i - j - 1) * h**2 / 4.0)
         lower = numpyro.sample("_lower", dist.Normal(0.0, 1.0).expand([m, len(i)]).to_event(2))
+        lower = turn_to_sum(lower, np.ones(lower.shape))
         A = jnp.zeros((m, D, D), lower.dtype).at[:, i, j].set(sd * lower)
         return diagonal[0, :, None] * ordered_product(_exp_nilpotent(A) * diagonal[1:, None, :])
 

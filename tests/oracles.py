@@ -28,3 +28,11 @@ def wishart(rng, D, degrees=None, size=()):
     """Positive definite test matrices with a few degrees of freedom."""
     A = rng.standard_normal((*size, D, degrees or D + 3))
     return A @ np.swapaxes(A, -1, -2) / A.shape[-1]
+
+
+def network_scale(rng, widths, outputs, count):
+    """Q of literal random weights: H H^T with H = W_{L+1} ... W_2 / sqrt(N_1 ... N_L)."""
+    H = np.broadcast_to(np.eye(outputs), (count, outputs, outputs))
+    for width in reversed(widths):
+        H = H @ rng.standard_normal((count, H.shape[2], width)) / np.sqrt(width)
+    return H @ np.swapaxes(H, 1, 2)

@@ -11,10 +11,11 @@ import pytest
 import bayeslin as bl
 from bayeslin import cli
 
-COLUMNS = (
-    "law alpha output_a output_b scale_correlation scale_mcse scale_lower scale_upper function_within "
-    "function_correlation function_mcse control_mean control_lower control_upper rhat_max ess_min divergences"
-).split()
+COLUMNS = [
+    *("law", "alpha", "output_a", "output_b", "scale_correlation", "scale_mcse", "scale_lower", "scale_upper"),
+    *("function_within", "function_correlation", "function_mcse", "control_mean", "control_lower", "control_upper"),
+    *("rhat_max", "ess_min", "divergences"),
+]
 SMALL = {"draws": 400, "warmup": 400, "chains": 4, "progress": False}
 
 
@@ -93,7 +94,7 @@ def test_save_writes_table_posteriors_and_figure(found, tmp_path):
 
 def test_one_output_has_nothing_to_correlate():
     data = bl.load_dataset("diabetes").standardize()
-    with pytest.raises(bl.InputError, match="one column.*two outputs"):
+    with pytest.raises(bl.InputError, match=r"one column.*two outputs"):
         bl.compare(data.X, data.Y)
 
 
@@ -117,7 +118,8 @@ def test_compare_command_prints_what_it_read_the_table_and_a_sentence(tmp_path, 
 
 
 def test_json_is_the_table_alone_and_unconverged_draws_are_said(capsys):
-    code = cli.main("compare linnerud --json --quiet --control 0 --noise 0.8 --draws 20 --warmup 20 --seed 1".split())
+    few = ["--draws", "20", "--warmup", "20", "--control", "0", "--noise", "0.8", "--seed", "1"]
+    code = cli.main(["compare", "linnerud", "--json", "--quiet", *few])
     printed = capsys.readouterr()
     assert code == cli.NOT_CONVERGED
     records = json.loads(printed.out)
