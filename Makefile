@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow lint clean
+.PHONY: help demo test lint clean
 
 help:            ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -19,9 +19,6 @@ demo: .venv/ready   ## the three posteriors on penguins: table, picture, files i
 
 test: .venv/ready   ## the default suite, doctests included
 	$(BIN)/python -m pytest
-
-test-slow: .venv/ready   ## what takes longer
-	$(BIN)/python -m pytest -m slow
 
 lint: .venv/ready   ## ruff and the type checker
 	$(BIN)/ruff check .

@@ -80,7 +80,7 @@ def _noise(text: str) -> Any:
 def _compare(options: argparse.Namespace) -> int:
     def say(*lines: str) -> None:
         if not options.json:
-            print(*lines, sep="\n")
+            print(*lines, sep="\n", flush=True)
 
     if options.out is not None and options.out.exists() and not options.out.is_dir():
         raise checks.InputError(f"--out {options.out} is a file; give a folder")

@@ -37,13 +37,16 @@ def scale_mixture(X: Any, Y: Any = None, *, law: Law, outputs: int, noise: Any =
     >>> draw(jax.random.key(0), X, law=bl.Proportional(0.5), outputs=2)["Y"].shape
     (3, 5, 2)
     """
-    Q, Sigma = _scale_and_noise(law, outputs, noise)
+    if not isinstance(X, Spectrum):
+        X, Y = _arrays(X, Y, outputs)
+    elif Y is not None:
+        raise checks.InputError("a Spectrum brings its labels; give Y=None with it")
+    C = law.sample_factor(outputs)
+    Q = numpyro.deterministic("scale", C @ C.T)
+    Sigma = numpyro.deterministic("noise_cov", Noise(noise).sample_cov(outputs))
     s2 = sample_hyperparameter("signal_variance", law.signal_variance)
     if isinstance(X, Spectrum):
-        if Y is not None:
-            raise checks.InputError("a Spectrum brings its labels; give Y=None with it")
         return numpyro.sample("Y", ReducedLabels(s2 * Q, Sigma, X), obs=ReducedLabels.reduced(X))
-    X, Y = _arrays(X, Y, outputs)
     return numpyro.sample("Y", LinearLabels(s2 * Q, Sigma, X), obs=Y)
 
 
@@ -87,12 +90,6 @@ def network(
     rows = dist.MultivariateNormal(f, scale_tril=jnp.linalg.cholesky(Sigma)).to_event(1)
     numpyro.sample("Y", rows, obs=Y)
     return f
-
-
-def _scale_and_noise(law: Law, outputs: int, noise: Any) -> tuple[Any, Any]:
-    C = law.sample_factor(outputs)
-    Q = numpyro.deterministic("scale", C @ C.T)
-    return Q, numpyro.deterministic("noise_cov", Noise(noise).sample_cov(outputs))
 
 
 def _arrays(X: Any, Y: Any, outputs: int) -> tuple[Any, Any]:

@@ -1,4 +1,4 @@
-"""What the paper says, on data: NUTS is the closed form, the weights are the scale, finite networks tend to the limit."""
+"""The paper on data: NUTS is the closed form, the weights are the scale, finite networks tend to the limit."""
 
 import jax
 import numpy as np
