@@ -114,7 +114,9 @@ def _compare(options: argparse.Namespace) -> int:
     for name, post in found.posteriors.items():
         print(f"{name}: {post.diagnosis.advice()}", file=sys.stdout if not options.json else sys.stderr)
     if found.control_unconverged:
-        print(f"{found.control_unconverged} fits to permuted labels did not converge; raise --draws", file=sys.stderr)
+        print(
+            f"{found.control_unconverged} fits to permuted labels have R-hat above 1.01; raise --draws", file=sys.stderr
+        )
     if options.out is not None:
         for path in found.save(options.out):
             say(f"wrote {path}")

@@ -31,7 +31,7 @@ PLAN = {
     "posterior": "spectrum scale noise hyperparameters likelihood sampler correlation prediction diagnostics",
     "inference": "spectrum scale noise hyperparameters models sampler diagnostics posterior",
     "plots": "",
-    "comparison": "scale inference posterior plots diagnostics",
+    "comparison": "scale inference posterior correlation plots diagnostics",
     "cli": "data comparison diagnostics",
 }
 NUMPYRO = {"hyperparameters", "scale", "network", "noise", "distributions", "models", "sampler"}
