@@ -44,22 +44,27 @@ def sample_chain(widths: Sequence[int], outputs: int) -> Any:
     chain = jnp.zeros(on.shape, log_square.dtype).at[on].set(jnp.exp(log_square / 2.0))
     if below.any():
         normal = numpyro.sample("_lower", dist.Normal(0.0, 1.0).expand([int(below.sum())]).to_event(1))
+        log_diagonal = jnp.zeros(on.shape, log_square.dtype).at[on].set(log_square / 2.0).sum(-1)  # (L, D)
+        before = jnp.cumsum(log_diagonal, 0) - log_diagonal
+        after = log_diagonal.sum(0) - before - log_diagonal
         sd = np.where(below, 1.0 / np.sqrt(width), 0.0)
-        chain = chain + sd * turn_to_sum(jnp.zeros(on.shape, normal.dtype).at[below].set(normal), sd)
+        reach = sd * jnp.exp(before[:, :, None] + after[:, None, :])  # what noise (l, i, j) adds to C_ij
+        chain = chain + sd * turn_to_sum(jnp.zeros(on.shape, normal.dtype).at[below].set(normal), reach)
     return chain
 
 
-def turn_to_sum(normal: Any, weights: np.ndarray) -> Any:
-    """Rotate along the first axis so that the first entry alone carries the sum weighted by `weights`.
+def turn_to_sum(normal: Any, weights: Any) -> Any:
+    """Rotate along the first axis so that the first entry alone carries the sum weighted by `weights`, its sign turned.
 
     The labels inform sums over the layers well and differences hardly; in these coordinates each has its own scale, as
     NUTS with a diagonal mass matrix needs. A Householder reflection: its own inverse, and white noise stays white.
     Zero weights mark absent entries; the first is present where any is.
     """
-    mirror = weights / np.maximum(np.linalg.norm(weights, axis=0), np.finfo(float).tiny)
-    mirror[0] -= mirror.any(axis=0)
-    length = (mirror**2).sum(axis=0)
-    return normal - mirror * ((2.0 / np.where(length > 0, length, 1.0)) * (mirror * normal).sum(axis=0))
+    weights = jnp.asarray(weights)
+    square = (weights**2).sum(0)
+    present = square > 0
+    mirror = (weights / jnp.sqrt(jnp.where(present, square, 1.0))).at[0].add(present)
+    return normal - mirror * ((mirror * normal).sum(0) * 2.0 / jnp.where(present, (mirror**2).sum(0), 1.0))
 
 
 class LogChiSquares(dist.Distribution):

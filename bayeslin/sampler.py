@@ -18,7 +18,7 @@ from numpyro.infer import NUTS, init_to_sample
 from tqdm.auto import tqdm
 
 BLOCK = 50  # most draws per call of the compiled program
-ACCEPTANCE = 0.98  # target: below it, informative labels leave a divergence in some runs (penguins, finite network)
+ACCEPTANCE = 0.9  # target: at 0.8 informative labels leave a few divergences, at about the same effective draws
 SECONDS = 0.2  # wanted length of a call: how soon Ctrl-C and the progress bar are served
 
 

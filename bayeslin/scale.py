@@ -197,13 +197,16 @@ class Proportional(Law, static=("steps",)):
         spans = shares * h
         normal = numpyro.sample("_diagonal", dist.Normal(0.0, 1.0).expand([m + 1, D]).to_event(2))
         normal = turn_to_sum(normal, np.repeat(np.sqrt(shares), D, axis=1))
-        diagonal = jnp.exp(jnp.sqrt(spans / 2.0) * normal - np.arange(1, D + 1) * spans / 2.0)
+        log_diagonal = jnp.sqrt(spans / 2.0) * normal - np.arange(1, D + 1) * spans / 2.0
+        diagonal = jnp.exp(log_diagonal)
         if D == 1:
             return jnp.prod(diagonal, axis=0)[:, None]
         i, j = np.tril_indices(D, -1)
         sd = jnp.sqrt(h + (i - j - 1) * h**2 / 4.0)
         lower = numpyro.sample("_lower", dist.Normal(0.0, 1.0).expand([m, len(i)]).to_event(2))
-        lower = turn_to_sum(lower, np.ones(lower.shape))
+        before = jnp.cumsum(log_diagonal, 0)[:-1]  # (m, D), log C_ii when U_k arrives
+        reach = jnp.exp(before[:, i] + log_diagonal.sum(0)[j] - before[:, j])  # what noise (k, i, j) adds to C_ij
+        lower = turn_to_sum(lower, reach)
         A = jnp.zeros((m, D, D), lower.dtype).at[:, i, j].set(sd * lower)
         return diagonal[0, :, None] * ordered_product(_exp_nilpotent(A) * diagonal[1:, None, :])
 

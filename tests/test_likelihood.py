@@ -1,4 +1,4 @@
-"""The spectral likelihood is the dense one, and its derivative is right everywhere."""
+"""The spectral likelihood is the dense one, and its derivatives are right everywhere."""
 
 import jax
 import jax.numpy as jnp
@@ -9,186 +9,241 @@ import pytest
 
 import bayeslin as bl
 from bayeslin import likelihood
-from bayeslin.distributions import LinearLabels, ReducedLabels
+from bayeslin.distributions import LinearLabels
 
-# n, p, D, and whether one feature repeats another
-SHAPES = [(7, 3, 2, False), (4, 9, 3, False), (5, 5, 1, False), (9, 4, 4, True), (6, 12, 2, True)]
-by_shape = pytest.mark.parametrize(("n", "p", "D", "deficient"), SHAPES)
+# n, p, D, and whether the inputs have a smaller rank than min(n, p)
+SHAPES = {
+    "tall": (7, 3, 2, False),
+    "wide": (4, 9, 3, False),
+    "square": (5, 5, 1, False),
+    "tall, deficient": (9, 4, 4, True),
+    "wide, deficient": (6, 12, 2, True),
+    "one feature": (6, 1, 4, False),
+    "one output": (8, 3, 1, True),
+}
+by_shape = pytest.mark.parametrize("shape", SHAPES)
+FIELDS = ("lam", "Z", "R", "n")
 
 
-def problem(rng, n, p, D, deficient=False):
+def problem(rng, shape):
+    n, p, D, deficient = SHAPES[shape]
     X, Y = rng.standard_normal((n, p)), rng.standard_normal((n, D))
-    if deficient:
-        X[:, -1] = X[:, 0]
+    if deficient:  # a repeated feature, or where features abound a repeated row
+        X.T[-1] = X.T[0]
+        if n <= p:
+            X[-1] = X[0]
     return X, Y, oracles.wishart(rng, D), oracles.wishart(rng, D)
 
 
-@by_shape
-def test_spectral_is_dense(n, p, D, deficient, rng, float64):
-    X, Y, Q, Sigma = problem(rng, n, p, D, deficient)
+def statistics(X, Y):
+    """A Spectrum of four float arrays, all of which can be differentiated."""
     spec = bl.Spectrum.from_rows(X, Y)
-    assert spec.rank == min(n, p - deficient)
+    return bl.Spectrum(spec.lam, spec.Z, spec.R, np.float64(spec.n))
+
+
+density = jax.jit(likelihood.log_marginal)
+slopes = jax.jit(jax.value_and_grad(likelihood.log_marginal, argnums=(0, 1, 2)))
+forward = jax.jit(lambda primals, tangents: jax.jvp(likelihood.log_marginal, primals, tangents))
+
+
+@by_shape
+def test_spectral_is_dense(shape, rng, float64):
+    X, Y, Q, Sigma = problem(rng, shape)
+    n, p, _, deficient = SHAPES[shape]
+    spec = statistics(X, Y)
+    assert spec.rank == min(n, p) - deficient
     for s2 in (1.0, 2.7):
         dense = oracles.log_marginal(Q, Sigma, X, Y, s2)
-        assert likelihood.log_marginal(s2 * Q, Sigma, spec) == pytest.approx(dense, rel=1e-10)
-        assert likelihood.log_marginal(s2 * Q, Sigma, spec.padded()) == pytest.approx(dense, rel=1e-10)
+        assert density(s2 * Q, Sigma, spec) == pytest.approx(dense, rel=1e-10)
+        assert density(s2 * Q, Sigma, spec.padded()) == pytest.approx(dense, rel=1e-10)
+        assert oracles.reduced_log_marginal(s2 * Q, Sigma, *spec[:4]) == pytest.approx(dense, rel=1e-10)
+    assert density(Q, 1.001 * Sigma, spec) != pytest.approx(oracles.log_marginal(Q, Sigma, X, Y), rel=1e-10)
 
 
-def test_singular_scale_is_no_trouble(rng, float64):
-    X, Y, _, Sigma = problem(rng, 6, 3, 3)
-    Q = oracles.wishart(rng, 3, degrees=1)
-    value, slope = jax.value_and_grad(likelihood.log_marginal)(Q, Sigma, bl.Spectrum.from_rows(X, Y))
-    assert value == pytest.approx(oracles.log_marginal(Q, Sigma, X, Y), rel=1e-10)
-    assert np.isfinite(slope).all()
+def symmetric(rng, D):
+    A = rng.standard_normal((D, D))
+    return A + A.T
 
 
-def central(function, at, direction, step=1e-5):
-    return (function(at + step * direction) - function(at - step * direction)) / (2 * step)
+@pytest.mark.parametrize("at", ["random", "identity", "singular", "zero"])
+@by_shape
+def test_gradients_are_those_of_the_dense_density(shape, at, rng, float64):
+    X, Y, Q, Sigma = problem(rng, shape)
+    D = len(Q)
+    if at == "identity":  # all eigenvalues equal: where differentiating an eigendecomposition gives NaN
+        Q, Sigma = np.eye(D), np.eye(D)
+    elif at != "random":
+        Q = oracles.wishart(rng, D, degrees=1) * (at == "singular")
+    spec, dQ, dSigma = statistics(X, Y), symmetric(rng, D), symmetric(rng, D)
+    value, (by_Q, by_Sigma, _) = slopes(Q, Sigma, spec)
+    dense = oracles.log_marginal(Q, Sigma, X, Y)
+    assert value == pytest.approx(dense, rel=1e-10)
+    for found, function, start, direction in (
+        (by_Q, lambda Q: oracles.log_marginal(Q, Sigma, X, Y), Q, dQ),
+        (by_Sigma, lambda Sigma: oracles.log_marginal(Q, Sigma, X, Y), Sigma, dSigma),
+    ):
+        np.testing.assert_array_equal(np.isfinite(found), True)
+        np.testing.assert_allclose(found, found.T, rtol=1e-10, atol=1e-10)
+        step = 1e-3 * np.linalg.eigvalsh(Sigma)[0]
+        expected = oracles.slope(function, start, direction, step)
+        rounding = 100 * np.finfo(float).eps * abs(dense) / step
+        np.testing.assert_allclose(np.vdot(found, direction), expected, rtol=1e-7, atol=1e-7 + rounding)
 
 
 @by_shape
+def test_gradients_with_respect_to_the_statistics(shape, rng, float64):
+    X, Y, Q, Sigma = problem(rng, shape)
+    spec = statistics(X, Y)
+    by_spec = slopes(Q, Sigma, spec)[1][2]
+    for field in FIELDS:
+        start = np.asarray(getattr(spec, field))
+        direction = symmetric(rng, len(Q)) if field == "R" else rng.standard_normal(start.shape)
+        expected = oracles.slope(
+            lambda value, field=field: oracles.reduced_log_marginal(
+                Q, Sigma, *(value if field == name else getattr(spec, name) for name in FIELDS)
+            ),
+            start,
+            direction,
+            step=1e-3 * spec.lam.min(),
+        )
+        np.testing.assert_allclose(np.vdot(getattr(by_spec, field), direction), expected, rtol=1e-6, atol=1e-7)
+
+
 @pytest.mark.parametrize("at", ["random", "identity"])
-def test_gradient_is_that_of_the_dense_density(n, p, D, deficient, at, rng, float64):
-    X, Y, Q, Sigma = problem(rng, n, p, D, deficient)
-    if at == "identity":  # all eigenvalues equal: where differentiating an eigendecomposition gives NaN
-        Q, Sigma = np.eye(D), np.eye(D)
-    spec = bl.Spectrum.from_rows(X, Y).padded()
-    dQ, dSigma = jax.jit(jax.grad(likelihood.log_marginal, argnums=(0, 1)))(Q, Sigma, spec)
-    direction = rng.standard_normal((D, D))
-    direction = direction + direction.T
-    slope = central(lambda Q: oracles.log_marginal(Q, Sigma, X, Y), Q, direction)
-    np.testing.assert_allclose(np.vdot(dQ, direction), slope, rtol=1e-6, atol=1e-6)
-    slope = central(lambda Sigma: oracles.log_marginal(Q, Sigma, X, Y), Sigma, direction)
-    np.testing.assert_allclose(np.vdot(dSigma, direction), slope, rtol=1e-6, atol=1e-6)
+@by_shape
+def test_forward_and_reverse_mode_agree(shape, at, rng, float64):
+    X, Y, Q, Sigma = problem(rng, shape)
+    if at == "identity":
+        Q, Sigma = np.eye(len(Q)), np.eye(len(Q))
+    primals = (Q, Sigma, statistics(X, Y))
+    tangents = jax.tree.map(lambda leaf: rng.standard_normal(np.shape(leaf)), primals)
+    value, gradient = slopes(*primals)
+    also, change = forward(primals, tangents)
+    assert also == value
+    pairs = zip(jax.tree.leaves(gradient), jax.tree.leaves(tangents), strict=True)
+    np.testing.assert_allclose(change, sum(np.vdot(slope, tangent) for slope, tangent in pairs), rtol=1e-11)
 
 
-@pytest.mark.parametrize("field", ["lam", "Z", "R", "n"])
-def test_gradient_with_respect_to_the_statistics(field, rng, float64):
-    X, Y, Q, Sigma = problem(rng, 8, 3, 2)
-    spec = bl.Spectrum.from_rows(X, Y)
-    start = np.asarray(getattr(spec, field), float)
-    direction = rng.standard_normal(start.shape)
-
-    def density(value):
-        return likelihood.log_marginal(Q, Sigma, spec._replace(**{field: value}))
-
-    _, forward = jax.jvp(density, (start,), (direction,))
-    np.testing.assert_allclose(forward, central(density, start, direction), rtol=1e-7)
-    np.testing.assert_allclose(np.vdot(jax.grad(density)(start), direction), forward, rtol=1e-12)
+def test_plain_compiled_and_mapped_calls_agree(rng, float64):
+    X, Y, _, Sigma = problem(rng, "tall")
+    spec, Q = statistics(X, Y), oracles.wishart(rng, 2, size=(4,))
+    alone = [slopes(each, Sigma, spec) for each in Q]
+    together = jax.vmap(jax.value_and_grad(likelihood.log_marginal, argnums=(0, 1, 2)), (0, None, None))(Q, Sigma, spec)
+    stacked = jax.tree.map(lambda *leaves: np.stack(leaves), *alone)
+    jax.tree.map(lambda ours, theirs: np.testing.assert_allclose(ours, theirs, rtol=1e-11, atol=1e-12), together, stacked)
+    plain = [likelihood.log_marginal(each, Sigma, spec) for each in Q]
+    np.testing.assert_allclose(plain, stacked[0], rtol=1e-13)
 
 
 def test_hessian_is_right_where_eigenvalues_are_distinct(rng, float64):
-    X, Y, Q, Sigma = problem(rng, 8, 3, 2)
-    spec, direction = bl.Spectrum.from_rows(X, Y), np.array([[1.0, 0.3], [0.3, -0.5]])
-    gradient = jax.grad(likelihood.log_marginal)
-    hessian = jax.hessian(likelihood.log_marginal)(Q, Sigma, spec)
-    numeric = central(lambda Q: gradient(Q, Sigma, spec), Q, direction)
-    np.testing.assert_allclose(np.einsum("abcd,cd->ab", hessian, direction), numeric, rtol=1e-6, atol=1e-7)
+    X, Y, Q, Sigma = problem(rng, "tall")
+    spec = statistics(X, Y)
+    hessian = jax.jit(jax.hessian(likelihood.log_marginal, argnums=(0, 1)))(Q, Sigma, spec)
+    for moved in range(2):  # Q, then Sigma
+        direction = symmetric(rng, 2)
+        for slope_of in range(2):
+
+            def gradient(value, moved=moved, slope_of=slope_of):
+                at = (value, Sigma) if moved == 0 else (Q, value)
+                return np.asarray(slopes(*at, spec)[1][slope_of])
+
+            numeric = oracles.slope(gradient, (Q, Sigma)[moved], direction, step=1e-4)
+            found = np.einsum("abcd,cd->ab", hessian[slope_of][moved], direction)
+            np.testing.assert_allclose(found, numeric, rtol=1e-7, atol=1e-7)
 
 
 def test_rotating_labels_scale_and_noise_together_changes_nothing(rng, float64):
-    X, Y, Q, Sigma = problem(rng, 7, 3, 3)
+    X, Y, Q, Sigma = problem(rng, "wide")
     R, _ = np.linalg.qr(rng.standard_normal((3, 3)))
-    plain = likelihood.log_marginal(Q, Sigma, bl.Spectrum.from_rows(X, Y))
-    rotated = likelihood.log_marginal(R.T @ Q @ R, R.T @ Sigma @ R, bl.Spectrum.from_rows(X, Y @ R))
-    assert rotated == pytest.approx(float(plain), rel=1e-12)
+    plain = float(density(Q, Sigma, statistics(X, Y)))
+    rotated = R.T @ Q @ R, R.T @ Sigma @ R
+    assert density(*rotated, statistics(X, Y @ R)) == pytest.approx(plain, rel=1e-12)
+    assert density(*rotated, statistics(X, Y @ R.T)) != pytest.approx(plain, rel=1e-3), "the test can fail"
 
 
 def test_the_order_of_rows_changes_nothing(rng, float64):
-    X, Y, Q, Sigma = problem(rng, 9, 3, 2)
+    X, Y, Q, Sigma = problem(rng, "tall, deficient")
     order = rng.permutation(9)
-    plain = likelihood.log_marginal(Q, Sigma, bl.Spectrum.from_rows(X, Y))
-    assert likelihood.log_marginal(Q, Sigma, bl.Spectrum.from_rows(X[order], Y[order])) == pytest.approx(
-        float(plain), rel=1e-12
-    )
+    plain = float(density(Q, Sigma, statistics(X, Y)))
+    assert density(Q, Sigma, statistics(X[order], Y[order])) == pytest.approx(plain, rel=1e-12)
+    assert density(Q, Sigma, statistics(X, Y[order])) != pytest.approx(plain, rel=1e-3), "the test can fail"
 
 
 def test_precision_follows_the_program_around_it(rng):
-    X, Y, Q, Sigma = problem(rng, 9, 3, 2)
-    spec = bl.Spectrum.from_rows(X, Y)
-    single = likelihood.log_marginal(jnp.asarray(Q), jnp.asarray(Sigma), spec)
-    assert single.dtype == jnp.float32
-    assert single == pytest.approx(oracles.log_marginal(Q, Sigma, X, Y), rel=1e-4)
+    X, Y, Q, Sigma = problem(rng, "tall")
+    value, gradient = slopes(Q, Sigma, statistics(X, Y))
+    assert {leaf.dtype for leaf in jax.tree.leaves((value, gradient))} == {jnp.dtype("float32")}
+    assert value == pytest.approx(oracles.log_marginal(Q, Sigma, X, Y), rel=1e-4)
+    with jax.enable_x64(True):
+        double = slopes(Q, Sigma, statistics(X, Y))
+        assert {leaf.dtype for leaf in jax.tree.leaves(double)} == {jnp.dtype("float64")}
+    np.testing.assert_allclose(gradient[0], double[1][0], rtol=1e-3, atol=1e-3)
+
+
+# Functions given a draw
 
 
 @by_shape
-def test_functions_given_a_draw_are_dense_conditioning(n, p, D, deficient, rng, float64):
-    X, Y, Q, Sigma = problem(rng, n, p, D, deficient)
-    X_new, s2 = rng.standard_normal((4, p)), 1.9
+def test_functions_given_a_draw_are_dense_conditioning(shape, rng, float64):
+    X, Y, Q, Sigma = problem(rng, shape)
+    s2, X_new = 1.9, np.concatenate([rng.standard_normal((4, X.shape[1])), X[:2]])
     spec = bl.Spectrum.from_rows(X, Y)
-    given = likelihood.conditional(s2 * Q, Sigma, spec)
-    T, u = spec.project(X_new)
-    mean = T @ given.coef @ given.M.T
-    cov = np.einsum("ad,md,bd->mab", given.M, T**2 @ given.var + u[:, None] * given.q, given.M)
-    dense_mean, dense_cov = oracles.condition(Q, Sigma, X, Y, X_new, s2)
-    np.testing.assert_allclose(mean, dense_mean, atol=1e-10)
-    np.testing.assert_allclose(cov, dense_cov, atol=1e-10)
+    for scale in (Q, oracles.wishart(rng, len(Q), degrees=1), np.zeros_like(Q)):
+        given = jax.jit(likelihood.conditional)(s2 * scale, Sigma, spec)
+        T, u = spec.project(X_new)
+        mean = T @ given.coef @ given.M.T
+        cov = np.einsum("ad,md,bd->mab", given.M, T**2 @ given.var + u[:, None] * given.q, given.M)
+        dense_mean, dense_cov = oracles.condition(scale, Sigma, X, Y, X_new, s2)
+        np.testing.assert_allclose(mean, dense_mean, atol=1e-10)
+        np.testing.assert_allclose(cov, dense_cov, atol=1e-10)
+        np.testing.assert_allclose(given.M @ given.M.T, Sigma, atol=1e-12)
+        np.testing.assert_allclose(given.M @ given.P.T, np.eye(len(Q)), atol=1e-11)
 
 
-def all_shapes(jaxpr):
+# No axis of rows
+
+
+def all_sizes(jaxpr):
+    """Sizes of every axis of every value in a program, inner programs included."""
     for equation in jaxpr.eqns:
         for variable in (*equation.invars, *equation.outvars):
             yield from variable.aval.shape
-        for parameter in jax.tree.leaves(
+        inner = jax.tree.leaves(
             list(equation.params.values()), is_leaf=lambda leaf: hasattr(leaf, "jaxpr") or hasattr(leaf, "eqns")
-        ):
-            inner = getattr(parameter, "jaxpr", parameter)
-            if hasattr(inner, "eqns"):
-                yield from all_shapes(inner)
+        )
+        for leaf in inner:
+            program = getattr(leaf, "jaxpr", leaf)
+            if hasattr(program, "eqns"):
+                yield from all_sizes(program)
+    for variable in (*jaxpr.constvars, *jaxpr.invars):
+        yield from variable.aval.shape
 
 
-def test_compiled_gradient_has_no_axis_of_rows(rng, float64):
-    n = 37
-    X, Y = rng.standard_normal((n, 3)), rng.standard_normal((n, 2))
-    law = bl.Proportional(0.5)
-
-    def density(params, X, Y):
-        model = numpyro.handlers.substitute(bl.models.scale_mixture, data=params)
-        return numpyro.infer.util.log_density(model, (X, Y), {"law": law, "outputs": 2, "noise": 0.5}, {})[0]
-
-    params = {"_diagonal": rng.standard_normal((9, 2)), "_lower": rng.standard_normal((8, 1))}
-    assert n not in all_shapes(jax.make_jaxpr(jax.grad(lambda p: density(p, X, Y)))(params).jaxpr)
-    traced = jax.make_jaxpr(lambda p, Y: density(p, X, Y))(params, Y).jaxpr
-    assert n in all_shapes(traced), "the walk does see rows where they are"
+N_ROWS = 37
 
 
-# The distributions
+@pytest.mark.parametrize("law", [bl.NNGP(1.5), bl.FiniteNetwork((5, 4)), bl.Proportional(0.5)], ids=repr)
+@pytest.mark.parametrize("noise", [0.5, "full"])
+def test_the_compiled_gradient_has_no_axis_of_rows(law, noise, rng, float64):
+    X, Y = rng.standard_normal((N_ROWS, 3)), rng.standard_normal((N_ROWS, 2))
+    settings = {"law": law, "outputs": 2, "noise": noise}
+    model = bl.models.scale_mixture
+    with numpyro.handlers.seed(rng_seed=0), numpyro.handlers.trace() as sites:
+        model(X, **settings)
+    start = {name: site["value"] for name, site in sites.items() if site["type"] == "sample" and name != "Y"}
+
+    def log_density(params, X, Y):
+        return numpyro.infer.util.log_density(model, (X, Y), settings, params)[0]
+
+    if start:
+        gradient = jax.make_jaxpr(jax.grad(lambda params: log_density(params, X, Y)))(start)
+        assert N_ROWS not in all_sizes(gradient.jaxpr)
+        assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(jax.grad(log_density)(start, X, Y)))
+    traced = jax.make_jaxpr(lambda params, Y: log_density(params, X, Y))(start, Y)
+    assert N_ROWS in all_sizes(traced.jaxpr), "the walk does see rows where they are"
 
 
-def test_label_distribution_is_the_dense_density(rng, float64):
-    X, Y, Q, Sigma = problem(rng, 6, 3, 2)
-    labels = LinearLabels(Q, Sigma, X)
-    dense = oracles.log_marginal(Q, Sigma, X, Y)
-    assert labels.log_prob(Y) == pytest.approx(dense, rel=1e-10)
-    batch = np.stack([Y, -Y, 2 * Y]).reshape(3, 1, 6, 2)
-    assert labels.log_prob(batch).shape == (3, 1)
-    np.testing.assert_allclose(jax.jit(labels.log_prob)(batch)[:2, 0], dense, rtol=1e-10)
-    spec = bl.Spectrum.from_rows(X, Y)
-    reduced = ReducedLabels(Q, Sigma, spec)
-    assert reduced.log_prob(reduced.reduced(spec)) == pytest.approx(dense, rel=1e-10)
-
-
-def within_standard_errors(draws, expected, count=5.0):
-    """Means over the leading axis agree with what is expected, entry by entry."""
-    error = draws.std(0, ddof=1) / np.sqrt(len(draws))
-    return (np.abs(draws.mean(0) - expected) <= count * error + 1e-12).all()
-
-
-def test_label_draws_have_the_covariance_of_the_density(rng, float64):
-    X, _, Q, Sigma = problem(rng, 4, 2, 2)
-    Y = np.asarray(LinearLabels(Q, Sigma, X).sample(jax.random.key(1), (40_000,))).reshape(40_000, -1)
-    products = Y[:, :, None] * Y[:, None, :]
-    assert within_standard_errors(products, oracles.covariance(Q, Sigma, X))
-    assert not within_standard_errors(products, oracles.covariance(Q, 1.1 * Sigma, X))
-
-
-@pytest.mark.parametrize("n", [3, 4, 5, 12], ids=lambda n: f"n-r={n - 3}")
-def test_reduced_draws_have_the_moments_of_reduced_labels(n, rng, float64):
-    X, Y, Q, Sigma = problem(rng, n, 3, 3)
-    spec = bl.Spectrum.from_rows(X, Y)
-    draws = np.asarray(ReducedLabels(Q, Sigma, spec).sample(jax.random.key(2), (30_000,)))
-    Z, R = draws[:, : spec.rank], draws[:, spec.rank :]
-    for i, lam in enumerate(spec.lam):
-        assert within_standard_errors(Z[:, i, :, None] * Z[:, i, None, :], lam * Q + Sigma)
-    assert within_standard_errors(R, (n - 3) * Sigma)
-    assert (np.linalg.matrix_rank(R[:100], tol=1e-9) == min(n - 3, 3)).all()
+def test_the_density_of_known_labels_has_no_axis_of_rows(rng, float64):
+    X, Y = rng.standard_normal((N_ROWS, 3)), rng.standard_normal((N_ROWS, 2))
+    program = jax.make_jaxpr(jax.grad(lambda Q: LinearLabels(Q, np.eye(2), X).log_prob(Y)))(np.eye(2))
+    assert N_ROWS not in all_sizes(program.jaxpr)
