@@ -115,7 +115,7 @@ def _compare(options: argparse.Namespace) -> int:
         print(f"{name}: {post.diagnosis.advice()}", file=sys.stdout if not options.json else sys.stderr)
     if found.control_unconverged:
         print(
-            f"{found.control_unconverged} fits to permuted labels have R-hat above 1.01; raise --draws", file=sys.stderr
+            f"{found.control_unconverged} fits to permuted labels have R-hat above 1.05; raise --draws", file=sys.stderr
         )
     if options.out is not None:
         for path in found.save(options.out):
@@ -131,7 +131,7 @@ def _read(options: argparse.Namespace) -> data.Dataset:
 
 def render(found: Comparison) -> str:
     """The table for people: a block for each pair of outputs, a line for each law."""
-    header = f"{'':14}{'scale correlation':>19}  {'90 % interval':^18}{'function within':>16}{'function total':>18}"
+    header = f"{'':14}{'scale correlation':>19}  {'90 % interval':^18}{'function within':>16}{'function total':>20}"
     lines = [header + (f"{'labels permuted':>24}" if found.control else "")]
     for (a, b), rows in found.table.groupby(["output_a", "output_b"], sort=False):
         lines += ["", f"{a} and {b}"]
@@ -139,10 +139,10 @@ def render(found: Comparison) -> str:
             exact = row.scale_mcse == 0
             scale = f"{row.scale_correlation:+.3f}" + (" exact   " if exact else f" +- {row.scale_mcse:.3f}")
             interval = "" if exact else f"{row.scale_lower:+.2f} to {row.scale_upper:+.2f}"
-            total = f"{row.function_correlation:+.3f}" + (
-                f" +- {row.function_mcse:.3f}" if row.function_mcse else "         "
+            total = f"{row.function_correlation:+.4f}" + (
+                f" +- {row.function_mcse:.4f}" if row.function_mcse else "         "
             )
-            line = f"  {row.law:12}{scale:>19}  {interval:^18}{row.function_within:>+16.3f}{total:>18}"
+            line = f"  {row.law:12}{scale:>19}  {interval:^18}{row.function_within:>+16.4f}{total:>20}"
             if found.control:
                 control = f"{row.control_mean:+.2f} ({row.control_lower:+.2f} to {row.control_upper:+.2f})"
                 line += f"{'0 for all' if exact else control:>24}"

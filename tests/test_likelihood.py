@@ -87,7 +87,7 @@ def test_gradients_are_those_of_the_dense_density(shape, at, rng, float64):
         step = 1e-3 * np.linalg.eigvalsh(Sigma)[0]
         expected = oracles.slope(function, start, direction, step)
         rounding = 100 * np.finfo(float).eps * abs(dense) / step
-        np.testing.assert_allclose(np.vdot(found, direction), expected, rtol=1e-7, atol=1e-7 + rounding)
+        np.testing.assert_allclose(np.vdot(found, direction), expected, rtol=1e-8, atol=1e-8 + rounding)
 
 
 @by_shape
@@ -130,7 +130,9 @@ def test_plain_compiled_and_mapped_calls_agree(rng, float64):
     alone = [slopes(each, Sigma, spec) for each in Q]
     together = jax.vmap(jax.value_and_grad(likelihood.log_marginal, argnums=(0, 1, 2)), (0, None, None))(Q, Sigma, spec)
     stacked = jax.tree.map(lambda *leaves: np.stack(leaves), *alone)
-    jax.tree.map(lambda ours, theirs: np.testing.assert_allclose(ours, theirs, rtol=1e-11, atol=1e-12), together, stacked)
+    jax.tree.map(
+        lambda ours, theirs: np.testing.assert_allclose(ours, theirs, rtol=1e-11, atol=1e-12), together, stacked
+    )
     plain = [likelihood.log_marginal(each, Sigma, spec) for each in Q]
     np.testing.assert_allclose(plain, stacked[0], rtol=1e-13)
 
@@ -223,10 +225,9 @@ N_ROWS = 37
 
 
 @pytest.mark.parametrize("law", [bl.NNGP(1.5), bl.FiniteNetwork((5, 4)), bl.Proportional(0.5)], ids=repr)
-@pytest.mark.parametrize("noise", [0.5, "full"])
-def test_the_compiled_gradient_has_no_axis_of_rows(law, noise, rng, float64):
+def test_the_compiled_gradient_has_no_axis_of_rows(law, rng, float64):
     X, Y = rng.standard_normal((N_ROWS, 3)), rng.standard_normal((N_ROWS, 2))
-    settings = {"law": law, "outputs": 2, "noise": noise}
+    settings = {"law": law, "outputs": 2, "noise": "full"}
     model = bl.models.scale_mixture
     with numpyro.handlers.seed(rng_seed=0), numpyro.handlers.trace() as sites:
         model(X, **settings)
@@ -235,10 +236,8 @@ def test_the_compiled_gradient_has_no_axis_of_rows(law, noise, rng, float64):
     def log_density(params, X, Y):
         return numpyro.infer.util.log_density(model, (X, Y), settings, params)[0]
 
-    if start:
-        gradient = jax.make_jaxpr(jax.grad(lambda params: log_density(params, X, Y)))(start)
-        assert N_ROWS not in all_sizes(gradient.jaxpr)
-        assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(jax.grad(log_density)(start, X, Y)))
+    gradient = jax.make_jaxpr(jax.grad(lambda params: log_density(params, X, Y)))(start)
+    assert N_ROWS not in all_sizes(gradient.jaxpr)
     traced = jax.make_jaxpr(lambda params, Y: log_density(params, X, Y))(start, Y)
     assert N_ROWS in all_sizes(traced.jaxpr), "the walk does see rows where they are"
 
