@@ -8,9 +8,9 @@ import os
 import sys
 import warnings
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
-from bayeslin import checks, data
+from bayeslin import checks, data, plots
 from bayeslin._version import __version__
 from bayeslin.comparison import Comparison, compare, default_laws
 from bayeslin.diagnostics import ConvergenceWarning
@@ -34,8 +34,14 @@ def main(arguments: list[str] | None = None) -> int:
         os._exit(INTERRUPTED)  # a compilation under way may crash an orderly exit
 
 
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        """One line, as for every other bad input."""
+        self.exit(BAD_INPUT, f"bayeslin: {message}; see {self.prog} --help\n")
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="bayeslin", description="Bayesian inference with deep linear networks.")
+    parser = _Parser(prog="bayeslin", description="Bayesian inference with deep linear networks.")
     parser.add_argument("--version", action="version", version=f"bayeslin {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     command = commands.add_parser(
@@ -82,8 +88,8 @@ def _compare(options: argparse.Namespace) -> int:
         if not options.json:
             print(*lines, sep="\n", flush=True)
 
-    if options.out is not None and options.out.exists() and not options.out.is_dir():
-        raise checks.InputError(f"--out {options.out} is a file; give a folder")
+    if options.out is not None:
+        _check_folder(options.out)
     table = _read(options)
     laws = default_laws(options.alpha, options.width, options.depth)
     say(f"{table.name}: {len(table.X)} rows, {table.X.shape[1]} features, outputs {', '.join(table.output_names)}")
@@ -121,6 +127,16 @@ def _compare(options: argparse.Namespace) -> int:
         for path in found.save(options.out):
             say(f"wrote {path}")
     return DONE if found.converged else NOT_CONVERGED
+
+
+def _check_folder(folder: Path) -> None:
+    """Refuse, before the long work, a folder that the results could not be written to."""
+    place = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
+    if not place.is_dir():
+        raise checks.InputError(f"--out {folder}: {place} is a file; give a folder")
+    if not os.access(place, os.W_OK):
+        raise checks.InputError(f"--out {folder}: {place} cannot be written to; give another folder")
+    plots.pyplot()
 
 
 def _read(options: argparse.Namespace) -> data.Dataset:

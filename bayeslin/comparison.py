@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 import warnings
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -70,18 +71,20 @@ class Comparison:
         return plots.plot_output_correlations(means, names, intervals=intervals, axes=axes)
 
     def save(self, folder: Any) -> list[Path]:
-        """Write table.csv, table.json, a netCDF file for each posterior and correlations.png; returns the paths."""
+        """Write table.csv, table.json, a netCDF file for each posterior and correlations.png; returns the paths.
+
+        Everything is written aside first, so that an interrupted call leaves whole files only.
+        """
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        paths = [folder / "table.csv", folder / "table.json"]
-        self.table.to_csv(paths[0], index=False)
-        self.table.to_json(paths[1], orient="records", indent=1)
-        for name, post in self.posteriors.items():
-            paths.append(folder / f"{''.join(c if c.isalnum() else '_' for c in name)}.nc")
-            write_netcdf(post.to_arviz(), paths[-1])
-        paths.append(folder / "correlations.png")
-        plots.save(self.plot(), paths[-1])
-        return paths
+        with tempfile.TemporaryDirectory(dir=folder) as aside:
+            scratch = Path(aside)
+            self.table.to_csv(scratch / "table.csv", index=False)
+            self.table.to_json(scratch / "table.json", orient="records", indent=1)
+            for name, post in self.posteriors.items():
+                write_netcdf(post.to_arviz(), scratch / f"{''.join(c if c.isalnum() else '_' for c in name)}.nc")
+            plots.save(self.plot(), scratch / "correlations.png")
+            return [path.replace(folder / path.name) for path in sorted(scratch.iterdir())]
 
 
 def default_laws(alpha: float = 0.5, width: int = 20, depth: int | None = None) -> dict[str, Law]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -87,6 +88,7 @@ def _columns(array: np.ndarray) -> list[np.ndarray]:
     return list(np.moveaxis(array.reshape(*array.shape[:2], -1), -1, 0))
 
 
+@cache
 def _arviz() -> Any:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", r"\s*ArviZ is undergoing a major refactor", FutureWarning)

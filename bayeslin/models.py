@@ -93,11 +93,14 @@ def network(
 
 
 def _arrays(X: Any, Y: Any, outputs: int) -> tuple[Any, Any]:
-    """Known data checked at the door; traced values are the caller's business."""
+    """Known data checked at the door; traced values are the caller's business.
+
+    Copied, because JAX knows constants by identity: one array in programs of both precisions would clash.
+    """
     if not isinstance(X, jax.core.Tracer):
-        X = checks.matrix(X, "X")
+        X = checks.matrix(X, "X").copy()
     if Y is not None and not isinstance(Y, jax.core.Tracer):
-        Y = checks.matrix(Y, "Y")
+        Y = checks.matrix(Y, "Y").copy()
     if Y is not None and Y.shape != (X.shape[0], outputs):
         raise checks.InputError(f"need labels of shape {(X.shape[0], outputs)} for outputs={outputs}, got {Y.shape}")
     return X, Y

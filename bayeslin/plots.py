@@ -23,7 +23,7 @@ def plot_output_correlations(
     names : of the D outputs. intervals : (2, D, D) for each law, written under the numbers. The numbers carry the
     picture in grey too; one colour scale from -1 to 1 serves all panels.
     """
-    plt = _pyplot()
+    plt = pyplot()
     D = len(names)
     if axes is None:
         size = 1.6 + 0.95 * D
@@ -60,10 +60,11 @@ def save(axes: Any, path: Path) -> None:
     """Write the figure of these axes, and forget it."""
     figure = np.atleast_1d(axes)[0].figure
     figure.savefig(path, dpi=150)
-    _pyplot().close(figure)
+    pyplot().close(figure)
 
 
-def _pyplot() -> Any:
+def pyplot() -> Any:
+    """Matplotlib's pyplot; raises `InputError` where matplotlib is missing."""
     try:
         import matplotlib.pyplot as plt
     except ImportError:

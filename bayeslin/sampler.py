@@ -50,9 +50,9 @@ def sample(
         leaves, structure = jax.tree.flatten(args)
         arrays = [np.asarray(leaf, np.float64) for leaf in leaves]
         program = _program(model, structure, tuple(array.shape for array in arrays), warmup)
-        state = program.start(jax.random.split(key, chains), arrays)
         blocks = []
         with tqdm(total=warmup + draws, desc=f"{label} (compiling)".strip(), unit="draw", disable=not progress) as bar:
+            state = program.start(jax.random.split(key, chains), arrays)
             for phase, count in (("warm-up", warmup), ("sampling", draws)):
                 for after, block in _blocks(program.advance, state, arrays, count):
                     state = after

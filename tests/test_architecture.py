@@ -32,7 +32,7 @@ PLAN = {
     "inference": "spectrum scale noise hyperparameters models sampler diagnostics posterior",
     "plots": "",
     "comparison": "scale inference posterior correlation plots diagnostics",
-    "cli": "data comparison diagnostics",
+    "cli": "data comparison diagnostics plots",
 }
 NUMPYRO = {"hyperparameters", "scale", "network", "noise", "distributions", "models", "sampler"}
 LAZY = {"arviz", "pandas", "matplotlib", "sklearn", "dask", "xarray"}

@@ -83,13 +83,27 @@ def test_nngp_correlations_are_exactly_zero_on_shipped_sets(name):
 
 def test_save_writes_table_posteriors_and_figure(found, tmp_path):
     paths = found.save(tmp_path / "deep" / "folder")
+    assert sorted(paths) == sorted((tmp_path / "deep" / "folder").iterdir()), "nothing else is left there"
     assert {path.name for path in paths} == {
         "table.csv", "table.json", "NNGP.nc", "finite.nc", "proportional.nc", "correlations.png",
     }  # fmt: skip
     assert all(path.stat().st_size > 500 for path in paths)
-    read = pd.read_csv(paths[0])
+    read = pd.read_csv(tmp_path / "deep" / "folder" / "table.csv")
     np.testing.assert_allclose(read.scale_correlation, found.table.scale_correlation, rtol=1e-12)
-    assert json.loads(paths[1].read_text())[1]["law"] == "finite"
+    assert json.loads((tmp_path / "deep" / "folder" / "table.json").read_text())[1]["law"] == "finite"
+
+
+def test_an_interrupted_save_leaves_what_was_there(found, tmp_path, monkeypatch):
+    found.save(tmp_path)
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("bayeslin.plots.save", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        found.save(tmp_path)
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
 def test_one_output_has_nothing_to_correlate():
@@ -162,6 +176,7 @@ BAD = {
     "no draws": ("fine.csv --targets b,c --draws 0", "draws"),
     "negative control": ("fine.csv --targets b,c --control -1", "control"),
     "out is a file": ("fine.csv --targets b,c --out fine.csv", "--out"),
+    "out is below a file": ("fine.csv --targets b,c --out fine.csv/deep", "fine.csv is a file"),
 }
 
 
@@ -180,7 +195,21 @@ def test_bad_input_is_one_line_on_standard_error_and_writes_nothing(case, tmp_pa
     assert {path.name for path in tmp_path.iterdir()} == set(TABLES)
 
 
-def test_unknown_options_exit_with_two():
-    process = subprocess.run([sys.executable, "-m", "bayeslin", "compare"], capture_output=True, text=True, check=False)
+def test_missing_matplotlib_is_said_before_the_long_work(tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "matplotlib.pyplot", None)
+    assert cli.main(["compare", "linnerud", "--out", str(tmp_path / "out")]) == cli.BAD_INPUT
+    assert capsys.readouterr().err == "bayeslin: pictures need matplotlib: pip install 'bayeslin[plots]'\n"
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [([], "table"), (["penguins", "--alpha", "much"], "--alpha"), (["penguins", "--size", "3"], "--size")],
+    ids=str,
+)
+def test_wrong_options_are_one_line_too(arguments, named):
+    command = [sys.executable, "-m", "bayeslin", "compare", *arguments]
+    process = subprocess.run(command, capture_output=True, text=True, check=False)
     assert process.returncode == cli.BAD_INPUT
-    assert "table" in process.stderr
+    assert process.stderr.count("\n") == 1
+    assert named in process.stderr
