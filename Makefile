@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint clean
+.PHONY: help demo test test-slow lint clean
 
 help:            ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -17,8 +17,14 @@ help:            ## this list
 demo: .venv/ready   ## the three posteriors on penguins: table, picture, files in results/penguins
 	$(BIN)/bayeslin compare data/penguins.csv --control 20 --out results/penguins
 
+# One process for each core; a file stays in one process, so that its fits are made once.
+PYTEST := python -m pytest -n auto --dist loadfile
+
 test: .venv/ready   ## the default suite, doctests included
-	$(BIN)/python -m pytest
+	$(BIN)/$(PYTEST)
+
+test-slow: .venv/ready   ## what takes longer: calibration at full size, a network of 100 layers of 1000
+	$(BIN)/$(PYTEST) -m slow
 
 lint: .venv/ready   ## ruff and the type checker
 	$(BIN)/ruff check .

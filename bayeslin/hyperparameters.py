@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import jax
+import numpy as np
 import numpyro
 import numpyro.distributions as dist
 
@@ -35,6 +36,11 @@ def is_random(value: Any) -> bool:
 def sample_hyperparameter(name: str, value: Any) -> Any:
     """NumPyro fragment: a number as it is, a distribution as the sample site `name`."""
     return numpyro.sample(name, value) if is_random(value) else value
+
+
+def draw_hyperparameter(key: jax.Array, value: Any, count: int) -> np.ndarray:
+    """The number repeated, or draws from the distribution: (count,)."""
+    return np.asarray(value.sample(key, (count,))) if is_random(value) else np.full(count, float(value))
 
 
 def upper_point(value: Any, probability: float = 0.999) -> float:

@@ -24,21 +24,19 @@ def iter_weights(key: jax.Array, chain: Any, E: Any, s2: Any, widths: Sequence[i
     chain : (m, L, D, D), output side first, zero-padded at bottlenecks. E : (m, k_1, p), the input map, so that the
     network is f(x) = sqrt(s2) C_1 E x / sqrt(p). s2 : (m,) signal variance, carried by W_1. The precision is E's.
     """
+    chain, root_s2 = chain.astype(E.dtype), np.sqrt(s2).astype(E.dtype)[:, None, None]
+    if not widths:  # one layer, W_1 = sqrt(s2) E
+        yield np.asarray(root_s2 * E)
+        return
     survivors = ranks(widths, chain.shape[-1])[::-1]  # k_1, ..., k_{L+1}
     keys = iter(jax.random.split(key, 2 * len(widths)))
     after = _frames(next(keys), E, survivors[0], widths[0])
-    yield np.asarray(jnp.sqrt(s2)[:, None, None] * _fill(next(keys), after, E))
+    yield np.asarray(root_s2 * _fill(next(keys), after, E))
     for layer in range(1, len(widths)):  # W_{layer + 1} = sqrt(N) O^T T O_before + (I - O^T O) G
         before, after = after, _frames(next(keys), E, survivors[layer], widths[layer])
         T = chain[:, -layer, : survivors[layer], : survivors[layer - 1]]
-        yield np.asarray(_fill(next(keys), after, np.sqrt(widths[layer - 1]) * T @ before))
-    T = chain[:, 0, :, : survivors[-2]]
-    yield np.asarray(np.sqrt(widths[-1]) * T @ after)
-
-
-def prior_input_map(key: jax.Array, count: int, rank: int, features: int) -> Any:
-    """E (count, k_1, p) before any label is seen: standard normal."""
-    return jax.random.normal(key, (count, rank, features))
+        yield np.asarray(_fill(next(keys), after, _root(widths[layer - 1], E) * T @ before))
+    yield np.asarray(_root(widths[-1], E) * chain[:, 0, :, : survivors[-2]] @ after)
 
 
 def posterior_input_map(key: jax.Array, C: Any, Sigma: Any, s2: Any, spec: Spectrum) -> Any:
@@ -62,6 +60,10 @@ def posterior_input_map(key: jax.Array, C: Any, Sigma: Any, s2: Any, spec: Spect
     normal = jax.random.normal(key_along, (len(C), spec.rank, rank))
     reached = jax.vmap(along)(C, Sigma, s2, normal)
     return across + (jnp.swapaxes(reached, 1, 2) - across @ V) @ V.T
+
+
+def _root(width: int, like: Any) -> Any:
+    return np.sqrt(width).astype(like.dtype)
 
 
 def _frames(key: jax.Array, like: Any, rows: int, columns: int) -> Any:

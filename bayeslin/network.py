@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import jax
@@ -122,6 +122,26 @@ def layer_shapes(features: int, widths: Sequence[int], outputs: int) -> list[tup
     """Shapes (N_l, N_{l-1}) of W_1, ..., W_{L+1}, input layer first."""
     sizes = (features, *widths, outputs)
     return list(zip(sizes[1:], sizes[:-1], strict=True))
+
+
+def iter_prior_weights(
+    key: Any, widths: Sequence[int], features: int, outputs: int, s2: Any, dtype: Any
+) -> Iterator[np.ndarray]:
+    """Yield W_1 (m, N_1, p), ..., W_{L+1} (m, D, N_L): N(0, s2) entries in W_1 for s2 (m,), N(0, 1) in the others."""
+    shapes = layer_shapes(features, widths, outputs)
+    for layer, (key_layer, shape) in enumerate(zip(jax.random.split(key, len(shapes)), shapes, strict=True)):
+        weights = jax.random.normal(key_layer, (len(s2), *shape), dtype)
+        yield np.asarray(weights if layer else np.sqrt(s2).astype(dtype)[:, None, None] * weights)
+
+
+def in_double(layers: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
+    """The same layers, each computed with double precision allowed, which the consumer between them does not see."""
+    while True:
+        with jax.enable_x64(True):
+            layer = next(layers, None)
+        if layer is None:
+            return
+        yield layer
 
 
 def output_chain(weights: Sequence[Any]) -> Any:

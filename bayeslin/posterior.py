@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, reduce
 from typing import Any
 
 import jax
 import numpy as np
 
-from bayeslin import checks, correlation, diagnostics, prediction
+from bayeslin import checks, correlation, diagnostics, lifting, loo, prediction
 from bayeslin._version import __version__
 from bayeslin.hyperparameters import is_random
 from bayeslin.likelihood import Conditional, conditional
+from bayeslin.network import in_double, ranks
 from bayeslin.noise import Noise
 from bayeslin.sampler import Draws
-from bayeslin.scale import Law
+from bayeslin.scale import FiniteNetwork, Law
 from bayeslin.spectrum import Spectrum
 
 
@@ -114,6 +116,50 @@ class Posterior:
     def _flat(self) -> Conditional:
         return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), self.given)
 
+    def log_likelihood_loo(self) -> np.ndarray:
+        """Log density of every row of labels given all other rows and each draw of (Q, Sigma): (chains, draws, n).
+
+        In closed form, functions integrated out; what ArviZ's `loo` needs. Over draws, p(y_i | the others) is the
+        *harmonic* mean of these densities, not their mean. Raises `InputError` where only a `Spectrum` was fitted.
+        """
+        if self.rows is None:
+            raise checks.InputError("leaving out rows needs the rows; fit X and Y instead of a Spectrum")
+        logs = loo.log_likelihood_loo(self._flat, self.spec, *self.rows)
+        return self._broadcast(logs.reshape(*self.given.q.shape[:2], -1))
+
+    def sample_weights(self, key: jax.Array, shape: tuple[int, ...] = ()) -> list[np.ndarray]:
+        """Whole networks from the posterior, no MCMC over weights: arrays (*shape, N_l, N_{l-1}), input layer first.
+
+        Exact joint draws given posterior draws of (Q, Sigma), which are taken with replacement. Source: design section
+        4, "Weights from Q". Raises `InputError` unless the law is a `FiniteNetwork`.
+        """
+        return list(self.iter_weights(key, shape))
+
+    def iter_weights(
+        self, key: jax.Array, shape: tuple[int, ...] = (), *, dtype: Any = np.float64
+    ) -> Iterator[np.ndarray]:
+        """The layers of `sample_weights` one at a time, so that a large network need not be held; dtype as asked."""
+        if not isinstance(self.law, FiniteNetwork):
+            raise checks.InputError(f"only a FiniteNetwork has weights, this is the posterior of {self.law!r}")
+        key_draw, key_layers = jax.random.split(key)
+        chains, draws = self.sites["scale"].shape[:2]
+        chosen = np.unravel_index(jax.random.choice(key_draw, chains * draws, (math.prod(shape),)), (chains, draws))
+        layers = in_double(self._layers(key_layers, self.law.widths, chosen, dtype))
+        return (W.reshape(*shape, *W.shape[1:]) for W in layers)
+
+    def _layers(self, key: jax.Array, widths: tuple[int, ...], chosen: Any, dtype: Any) -> Iterator[np.ndarray]:
+        D = self.spec.outputs
+        if self.settings["space"] == "weights":
+            yield from (self.sites[f"W_{layer}"][chosen].astype(dtype) for layer in range(1, len(widths) + 2))
+            return
+        key_map, key_frames = jax.random.split(key)
+        count = len(chosen[0])
+        chain = self.sites["chain"][chosen] if widths else np.empty((count, 0, D, D))
+        C = reduce(np.matmul, np.moveaxis(chain, 1, 0), np.broadcast_to(np.eye(D), (count, D, D)))
+        C, s2 = C[:, :, : ranks(widths, D)[-1]], self.signal_variance[chosen]
+        E = lifting.posterior_input_map(key_map, C, self.noise_cov[chosen], s2, self.spec)
+        yield from lifting.iter_weights(key_frames, chain, E.astype(dtype), s2, widths)
+
     def output_correlation(self, X_new: Any = None) -> correlation.OutputCorrelation:
         """Output correlations of the scale, and of the function at X_new (m, p), by default at the rows of the fit."""
         if X_new is None:
@@ -122,8 +168,13 @@ class Posterior:
             inputs = correlation.gram(checks.new_rows(X_new, len(self.feature_names)), self.spec)
         return correlation.output_correlation(self.sites["scale"], self.given, inputs)
 
-    def to_arviz(self) -> Any:
-        """`InferenceData` (ArviZ 0.23) or `DataTree` (1.x): posterior, sample_stats, observed_data, constant_data."""
+    def to_arviz(self, *, log_likelihood: bool = True) -> Any:
+        """`InferenceData` (ArviZ 0.23) or `DataTree` (1.x) with real dimension names.
+
+        Groups: posterior, sample_stats, observed_data, constant_data, and, where rows were fitted, log_likelihood: `Y`
+        (chain, draw, obs), each row given the others, for `az.loo`; it takes chains x draws x n numbers, so that many
+        rows may want log_likelihood=False.
+        """
         matrix = ["output", "output_other"]
         dims = {name: matrix for name in ("scale", "scale_correlation", "noise_cov", "labels_outside")}
         dims |= {"X": ["obs", "feature"], "Y": ["obs", "output"], "Z": ["direction", "output"], "lam": ["direction"]}
@@ -137,6 +188,8 @@ class Posterior:
             observed, constant = {"Y": self.rows[1]}, {"X": self.rows[0]}
             coords |= {"obs": list(range(len(self.rows[0]))), "feature": list(self.feature_names)}
         groups = {"posterior": posterior, "sample_stats": self.stats, "observed_data": observed}
+        if log_likelihood and self.rows is not None:
+            groups["log_likelihood"] = {"Y": self.log_likelihood_loo()}
         attrs = {"law": repr(self.law), "noise": repr(self.noise), "package": "bayeslin", **self.settings}
         attrs |= {"version": __version__}
         return diagnostics.to_arviz(groups | {"constant_data": constant}, coords, dims, attrs)

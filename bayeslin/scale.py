@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -10,12 +11,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import numpyro
-import numpyro.distributions as dist
 from scipy.special import digamma, polygamma
 
-from bayeslin import checks
-from bayeslin.hyperparameters import checked, is_random, sample_hyperparameter, upper_point
-from bayeslin.network import ordered_product, ranks, sample_chain, stacked_matmul, turn_to_sum
+from bayeslin import checks, limit
+from bayeslin.hyperparameters import checked, draw_hyperparameter, is_random, sample_hyperparameter, upper_point
+from bayeslin.network import in_double, iter_prior_weights, ordered_product, ranks, sample_chain
 
 
 class ScaleMoments(NamedTuple):
@@ -154,6 +154,26 @@ class FiniteNetwork(Law, static=("widths",)):
             return jnp.eye(outputs)
         return ordered_product(numpyro.deterministic("chain", sample_chain(self.widths, outputs)))
 
+    def sample_weights(self, key: jax.Array, *, inputs: int, outputs: int, shape: tuple[int, ...] = ()) -> list:
+        """Prior draws of every weight matrix, arrays (*shape, N_l, N_{l-1}), input layer first; float64.
+
+        inputs p and outputs D are the sizes of both ends; W_1 carries the signal variance.
+
+        >>> [W.shape for W in FiniteNetwork((4, 6)).sample_weights(jax.random.key(0), inputs=3, outputs=2)]
+        [(4, 3), (6, 4), (2, 6)]
+        """
+        return list(self.iter_weights(key, inputs=inputs, outputs=outputs, shape=shape))
+
+    def iter_weights(
+        self, key: jax.Array, *, inputs: int, outputs: int, shape: tuple[int, ...] = (), dtype: Any = np.float64
+    ) -> Iterator[np.ndarray]:
+        """The layers of `sample_weights` one at a time, so that a large network need not be held; dtype as asked."""
+        inputs, outputs = checks.integer(inputs, "inputs"), checks.integer(outputs, "outputs")
+        key_signal, key_layers = jax.random.split(key)
+        s2 = draw_hyperparameter(key_signal, self.signal_variance, math.prod(shape))
+        layers = iter_prior_weights(key_layers, self.widths, inputs, outputs, s2, dtype)
+        return in_double(W.reshape(*shape, *W.shape[1:]) for W in layers)
+
     def _moments(self, outputs: int) -> tuple[float, float, float, float]:
         N = np.array(self.widths, dtype=float)
         a, b = float(np.prod(1 + 2 / N)), float(np.prod(1 - 1 / N))
@@ -186,29 +206,8 @@ class Proportional(Law, static=("steps",)):
         return self._alpha
 
     def sample_factor(self, outputs: int) -> Any:
-        """C = diag(h/2) U diag(h) U ... U diag(h/2) with h = alpha / steps (design section 3).
-
-        Brownian scaling makes it non-centred: alpha enters smoothly, beside standard normal sites `_diagonal` (m + 1,
-        D) and `_lower` (m, D (D - 1) / 2).
-        """
-        alpha, m, D = sample_hyperparameter("alpha", self._alpha), self.steps, outputs
-        h = alpha / m
-        shares = np.array([0.5] + [1.0] * (m - 1) + [0.5])[:, None]  # of h, (m + 1, 1)
-        spans = shares * h
-        normal = numpyro.sample("_diagonal", dist.Normal(0.0, 1.0).expand([m + 1, D]).to_event(2))
-        normal = turn_to_sum(normal, np.repeat(np.sqrt(shares), D, axis=1))
-        log_diagonal = jnp.sqrt(spans / 2.0) * normal - np.arange(1, D + 1) * spans / 2.0
-        diagonal = jnp.exp(log_diagonal)
-        if D == 1:
-            return jnp.prod(diagonal, axis=0)[:, None]
-        i, j = np.tril_indices(D, -1)
-        sd = jnp.sqrt(h + (i - j - 1) * h**2 / 4.0)
-        lower = numpyro.sample("_lower", dist.Normal(0.0, 1.0).expand([m, len(i)]).to_event(2))
-        before = jnp.cumsum(log_diagonal, 0)[:-1]  # (m, D), log C_ii when U_k arrives
-        reach = jnp.exp(before[:, i] + log_diagonal.sum(0)[j] - before[:, j])  # what noise (k, i, j) adds to C_ij
-        lower = turn_to_sum(lower, reach)
-        A = jnp.zeros((m, D, D), lower.dtype).at[:, i, j].set(sd * lower)
-        return diagonal[0, :, None] * ordered_product(_exp_nilpotent(A) * diagonal[1:, None, :])
+        """C (D, D) = diag(h/2) U diag(h) U ... U diag(h/2), see `limit.sample_factor`."""
+        return limit.sample_factor(sample_hyperparameter("alpha", self._alpha), self.steps, outputs)
 
     def _moments(self, outputs: int) -> tuple[float, float, float, float]:
         if is_random(self._alpha):
@@ -225,15 +224,6 @@ def _bucket(alpha: Any) -> int:
         raise checks.InputError("alpha is traced, so its bucket is unknown; give steps= as well (8, 16 or 32)")
     largest = upper_point(alpha)
     return 8 if largest <= 0.5 else 16 if largest <= 4.0 else 32
-
-
-def _exp_nilpotent(A: Any) -> Any:
-    """Exponential of strictly lower triangular matrices (m, D, D): the series ends, Horner's scheme."""
-    identity = jnp.eye(A.shape[-1], dtype=A.dtype)
-    power = identity + A / max(A.shape[-1] - 1, 1)
-    for order in range(A.shape[-1] - 2, 0, -1):
-        power = identity + stacked_matmul(A, power) / order
-    return power
 
 
 @partial(jax.jit, static_argnames="outputs")

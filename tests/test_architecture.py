@@ -18,23 +18,31 @@ PLAN = {
     "data": "tables",
     "spectrum": "",
     "network": "",
+    "limit": "network",
     "lifting": "network spectrum",
-    "scale": "network hyperparameters",
+    "scale": "network limit hyperparameters",
     "noise": "hyperparameters",
     "likelihood": "spectrum",
+    "grid": "",
+    "density": "scale hyperparameters",
+    "distances": "scale density",
+    "nodes": "spectrum likelihood correlation",
+    "exact": "spectrum scale noise likelihood grid density distances nodes",
     "distributions": "spectrum likelihood",
     "models": "spectrum network scale noise distributions hyperparameters",
     "sampler": "",
     "diagnostics": "",
     "correlation": "spectrum likelihood diagnostics",
     "prediction": "spectrum likelihood",
-    "posterior": "spectrum scale noise hyperparameters likelihood sampler correlation prediction diagnostics",
+    "loo": "spectrum likelihood",
+    "posterior": "spectrum network scale noise hyperparameters likelihood sampler "
+    "lifting loo correlation prediction diagnostics",
     "inference": "spectrum scale noise hyperparameters models sampler diagnostics posterior",
     "plots": "",
     "comparison": "scale inference posterior correlation plots diagnostics",
     "cli": "data comparison diagnostics plots",
 }
-NUMPYRO = {"hyperparameters", "scale", "network", "noise", "distributions", "models", "sampler"}
+NUMPYRO = {"hyperparameters", "scale", "network", "limit", "noise", "distributions", "models", "sampler"}
 LAZY = {"arviz", "pandas", "matplotlib", "sklearn", "dask", "xarray"}
 
 
@@ -78,7 +86,7 @@ def test_slow_third_parties_are_imported_where_they_are_needed(path):
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: path.stem)
 def test_a_module_is_one_idea_of_readable_size(path):
-    assert len(path.read_text().splitlines()) <= 260
+    assert len(path.read_text().splitlines()) <= 250
 
 
 def test_importing_changes_no_global_setting():

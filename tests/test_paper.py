@@ -89,6 +89,28 @@ def test_weight_space_is_scale_space(small_network, two):
     np.testing.assert_allclose(literal @ np.swapaxes(literal, -1, -2), weights.scale, atol=1e-12)
 
 
+def by_layer(weights):
+    """What rotations of the hidden layers leave alone: Gram matrices of both ends, and the layers' spectra."""
+    first, last = weights[0], weights[-1]
+    ends = [np.swapaxes(first, -1, -2) @ first, last @ np.swapaxes(last, -1, -2)]
+    grams = [W @ np.swapaxes(W, -1, -2) for W in weights]
+    powers = [np.trace(power, axis1=-2, axis2=-1) for gram in grams for power in (gram, gram @ gram)]
+    return np.concatenate([*(end.reshape(*end.shape[:-2], -1) for end in ends), np.stack(powers, -1)], axis=-1)
+
+
+def test_lifted_weights_are_those_of_nuts_over_weights(small_network):
+    scale, literal = small_network
+    ours = by_layer(scale.sample_weights(jax.random.key(0), (20_000,)))
+    theirs = by_layer([literal.sites[f"W_{layer}"] for layer in (1, 2, 3)])
+    error = np.hypot(mcse(theirs), ours.std(0) / np.sqrt(min(20_000, scale.diagnosis.ess_min)))  # Q with replacement
+    assert (np.abs(ours.mean(0) - theirs.mean((0, 1))) < 5 * error).all()
+    assert (error < 0.05 * theirs.std((0, 1)) + 1e-12).all(), "the error is small"
+    prior = by_layer(scale.law.sample_weights(jax.random.key(1), inputs=3, outputs=2, shape=(20_000,)))
+    assert not (np.abs(prior.mean(0) - theirs.mean((0, 1))) < 5 * error).all(), "the labels moved them"
+    chosen = literal.sample_weights(jax.random.key(0), (7,))[1]
+    assert {W.tobytes() for W in chosen} <= {W.tobytes() for W in literal.sites["W_2"].reshape(-1, 6, 6)}
+
+
 def test_functions_of_the_weights_are_functions_given_the_scale(small_network, two):
     scale, weights = small_network
     X_new = np.array([[1.0, -0.5, 0.2], [0.0, 2.0, 1.0]])
