@@ -56,6 +56,29 @@ def plot_output_correlations(
     return axes
 
 
+def plot_calibration(ranks: Mapping[str, np.ndarray], draws: int, *, bins: int = 10, axes: Any = None) -> Any:
+    """Histograms of ranks (simulations,) among `draws` draws, a panel for each quantity; returns the axes.
+
+    The band holds 99 % of the counts of a bin where all ranks are equally likely.
+    """
+    from scipy import stats
+
+    if axes is None:
+        size = (2.9 * len(ranks), 2.6)
+        _, axes = pyplot().subplots(1, len(ranks), figsize=size, sharey=True, layout="constrained", squeeze=False)
+    axes = np.atleast_1d(np.asarray(axes)).ravel()
+    for ax, (name, values) in zip(axes, ranks.items(), strict=True):
+        lower, upper = stats.binom.ppf([0.005, 0.995], len(values), 1 / bins)
+        ax.axhspan(lower, upper, color="0.85", zorder=0)
+        ax.axhline(len(values) / bins, color="0.5", linewidth=0.8, zorder=1)
+        ax.hist(values / (draws + 1), bins=bins, range=(0, 1), histtype="step", color="black")
+        ax.set_title(name.replace("_", " "))
+        ax.set_xlabel(f"rank of the truth / {draws + 1}")
+        ax.set_xlim(0, 1)
+    axes[0].set_ylabel(f"simulations of {len(next(iter(ranks.values())))}\n(grey: 99 % if calibrated)")
+    return axes
+
+
 def save(axes: Any, path: Path) -> None:
     """Write the figure of these axes, and forget it."""
     figure = np.atleast_1d(axes)[0].figure

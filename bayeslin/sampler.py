@@ -40,16 +40,19 @@ def sample(
     chains: int,
     progress: bool = True,
     label: str = "",
+    per_chain: Any = (),
 ) -> Draws:
     """Run NUTS on `model(*args)` in float64, chains together, each started from its own prior draw.
 
     model : a module-level function. args : pytrees of numbers and arrays; their structure and shapes choose the
-    compiled program, their values are its arguments. Sites named with a leading underscore are not collected.
+    compiled program, their values are its arguments. per_chain : arguments before these of which every chain has its
+    own, leaves (chains, ...). Sites named with a leading underscore are not collected.
     """
     with jax.enable_x64(True):
-        leaves, structure = jax.tree.flatten(args)
+        leaves, structure = jax.tree.flatten((*per_chain, *args))
         arrays = [np.asarray(leaf, np.float64) for leaf in leaves]
-        program = _program(model, structure, tuple(array.shape for array in arrays), warmup)
+        own = len(jax.tree.leaves(per_chain))
+        program = _program(model, structure, tuple(array.shape for array in arrays), own, warmup)
         blocks = []
         with tqdm(total=warmup + draws, desc=f"{label} (compiling)".strip(), unit="draw", disable=not progress) as bar:
             state = program.start(jax.random.split(key, chains), arrays)
@@ -87,43 +90,48 @@ def _blocks(advance: Callable, state: Any, arrays: list, count: int):
 
 
 @lru_cache(maxsize=16)
-def _program(model: Callable, structure: Any, shapes: tuple, warmup: int) -> _Program:
-    """The compiled sampler of a model; one kernel object for each, since a second trace of `init` would break it."""
+def _program(model: Callable, structure: Any, shapes: tuple, own: int, warmup: int) -> _Program:
+    """The compiled sampler of a model; one kernel object for each, since a second trace of `init` would break it.
+
+    Each chain has its own of the first `own` arrays.
+    """
     kernel = NUTS(model, init_strategy=init_to_sample, target_accept_prob=ACCEPTANCE)
+    axes = [0] * own + [None] * (len(shapes) - own)
 
     @jax.jit
     def start(keys, arrays):
-        args = jax.tree.unflatten(structure, arrays)
-        return jax.vmap(lambda key: kernel.init(key, warmup, model_args=args))(keys)
+        def chain(key, arrays):
+            return kernel.init(key, warmup, model_args=jax.tree.unflatten(structure, arrays))
+
+        return jax.vmap(chain, (0, axes))(keys, arrays)
 
     @jax.jit
     def advance(state, arrays, length):
-        args = jax.tree.unflatten(structure, arrays)
-        constrain = kernel.postprocess_fn(args, {})
+        def chain(state, arrays):
+            args = jax.tree.unflatten(structure, arrays)
+            constrain = kernel.postprocess_fn(args, {})
 
-        def collect(state):
-            sites = {name: value for name, value in constrain(state.z).items() if not name.startswith("_")}
-            return sites | {
-                "diverging": state.diverging,
-                "energy": state.energy,
-                "n_steps": state.num_steps,
-                "tree_depth": jnp.ceil(jnp.log2(state.num_steps + 1)).astype(int),
-                "acceptance_rate": state.accept_prob,
-                "step_size": state.adapt_state.step_size,
-                "lp": -state.potential_energy,
-            }
-
-        def chain(state):
-            shapes = jax.eval_shape(collect, state)
-            buffer = jax.tree.map(lambda leaf: jnp.zeros((BLOCK, *leaf.shape), leaf.dtype), shapes)
+            def collect(state):
+                sites = {name: value for name, value in constrain(state.z).items() if not name.startswith("_")}
+                return sites | {
+                    "diverging": state.diverging,
+                    "energy": state.energy,
+                    "n_steps": state.num_steps,
+                    "tree_depth": jnp.ceil(jnp.log2(state.num_steps + 1)).astype(int),
+                    "acceptance_rate": state.accept_prob,
+                    "step_size": state.adapt_state.step_size,
+                    "lp": -state.potential_energy,
+                }
 
             def step(index, carry):
                 state, buffer = carry
                 state = kernel.sample(state, args, {})
                 return state, jax.tree.map(lambda rows, row: rows.at[index].set(row), buffer, collect(state))
 
+            shapes = jax.eval_shape(collect, state)
+            buffer = jax.tree.map(lambda leaf: jnp.zeros((BLOCK, *leaf.shape), leaf.dtype), shapes)
             return jax.lax.fori_loop(0, length, step, (state, buffer))
 
-        return jax.vmap(chain)(state)
+        return jax.vmap(chain, (0, axes))(state, arrays)
 
     return _Program(start, advance)

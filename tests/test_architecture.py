@@ -39,10 +39,11 @@ PLAN = {
     "lifting loo correlation prediction diagnostics",
     "inference": "spectrum scale noise hyperparameters models sampler diagnostics posterior",
     "plots": "",
+    "calibration": "spectrum scale noise hyperparameters likelihood models sampler correlation plots",
     "comparison": "scale inference posterior correlation plots diagnostics",
     "cli": "data comparison diagnostics plots",
 }
-NUMPYRO = {"hyperparameters", "scale", "network", "limit", "noise", "distributions", "models", "sampler"}
+NUMPYRO = {"hyperparameters", "scale", "network", "limit", "noise", "distributions", "models", "sampler", "calibration"}
 LAZY = {"arviz", "pandas", "matplotlib", "sklearn", "dask", "xarray"}
 
 

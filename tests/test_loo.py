@@ -22,7 +22,6 @@ def dense(Q, Sigma, X, Y, s2):
         kept = np.arange(len(X)) != i
         mean, cov = oracles.condition(Q, Sigma, X[kept], Y[kept], X[i : i + 1], s2)
         found.append(st.multivariate_normal.logpdf(Y[i], mean[0], cov[0] + Sigma))
-    assert Y.shape[1] == D
     return found
 
 
@@ -81,9 +80,7 @@ def test_arviz_loo_is_refitting_without_the_row(linnerud):
         kept = np.arange(20) != i
         without = bl.fit(law, X[kept], Y[kept], **settings)
         refitted[i] = without.log_score(X[i : i + 1], Y[i : i + 1])[0]
-        densities = np.exp([[st.multivariate_normal.logpdf(Y[i], *moments) for moments in zip(*chain, strict=True)]
-                            for chain in zip(*labels_at(without, X[i]), strict=True)])  # fmt: skip
-        error[i] = np.hypot(error[i], relative_error(densities[..., None])[0])
+        error[i] = np.hypot(error[i], relative_error(densities(without, X[i], Y[i])[..., None])[0])
     fine = pareto_k < 0.7
     assert fine.sum() >= 18
     assert (np.abs(ours - refitted)[fine] < 5 * error[fine]).all()
@@ -92,13 +89,15 @@ def test_arviz_loo_is_refitting_without_the_row(linnerud):
     assert not (np.abs(arithmetic - refitted)[fine] < 5 * error[fine]).all(), "the mean is not what PSIS smooths"
 
 
-def labels_at(post, x):
-    """Conditional mean (chains, draws, D) and covariance of the labels at one input, draw by draw."""
+def densities(post, x, y):
+    """Predictive density of one row of labels, draw by draw (chains, draws)."""
     T, unreached = post.spec.project(x[None])
     given = post.given
-    mean = np.einsum("i,csid,csad->csa", T[0], given.coef, given.M)
+    error = y - np.einsum("i,csid,csad->csa", T[0], given.coef, given.M)
     spread = np.einsum("i,csid->csd", T[0] ** 2, given.var) + unreached[0] * given.q + 1.0
-    return mean, np.einsum("csad,csd,csbd->csab", given.M, spread, given.M)
+    cov = np.einsum("csad,csd,csbd->csab", given.M, spread, given.M)
+    square = np.einsum("csa,csab,csb->cs", error, np.linalg.inv(cov), error)
+    return np.exp(-0.5 * square) / np.sqrt(np.linalg.det(2 * np.pi * cov))
 
 
 @pytest.mark.filterwarnings("ignore:The inplace keyword in DataFrame.sort_values is deprecated")
