@@ -80,10 +80,11 @@ def posterior_two_outputs(
     alpha = checks.number(alpha, "alpha", above=0.0)
     s2 = Proportional(alpha, signal_variance).signal_variance
     spread = math.sqrt(2 * FAR * alpha)
+    quarters = tuple(math.pi / 2 * np.arange(-2, 5))
     axes = [
         grid.Axis(-1.5 * alpha - spread, -1.5 * alpha + spread),
         grid.Axis(0.0, alpha + spread, "legendre"),
-        grid.Axis(0.0, math.pi, periodic=True),
+        grid.Axis(0.0, math.pi, "legendre", periodic=True, breaks=quarters),  # rho is steep where Q is diagonal
     ]
 
     def scale(log_s: np.ndarray, r: np.ndarray, angle: np.ndarray) -> np.ndarray:
@@ -137,7 +138,12 @@ def _posterior(
                 value = value + np.asarray(noise.sd.log_prob(np.exp(points[-1]))) + points[-1]
             return value + np.asarray(_log_marginals(s2 * Q, Sigma, arrays))
 
-    axes = grid.focus(log_joint, axes)
+    def with_second_moment(points: list[np.ndarray]) -> np.ndarray:
+        value = log_joint(points)
+        size = np.trace(nodes(points)[0], axis1=1, axis2=2)
+        return np.stack([value, value + 2 * np.log(np.maximum(size, np.finfo(float).tiny))])
+
+    axes = grid.focus(with_second_moment, axes)
     found = []
     for size in sizes:
         points, log_weights = grid.product(axes, size)

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-NATS = 45.0  # the box holds every point within this of the largest integrand
+NATS = 36.0  # the box holds every point within this of an integrand's largest value
 COUNTS = {1: 401, 2: 81, 3: 37, 4: 19}  # points a coordinate while the box is sought
 LogIntegrand = Callable[[list[np.ndarray]], np.ndarray]
 
@@ -16,22 +16,27 @@ class Axis(NamedTuple):
     """One coordinate between two ends, with a rule whose error falls geometrically in the number of nodes.
 
     rule : "even", for integrands that vanish at both ends, or that repeat where the axis is `periodic`; "legendre",
-    where an end carries mass; "point", no extent at all.
+    where an end carries mass, or where the integrand is steep near `breaks`, at which the axis is cut; "point", no
+    extent at all.
     """
 
     lower: float
     upper: float
     rule: str = "even"
     periodic: bool = False
+    breaks: tuple[float, ...] = ()
 
     def nodes(self, size: int) -> tuple[np.ndarray, np.ndarray]:
-        """Nodes and weights, (size,) each; one node for a point."""
+        """Nodes and weights: `size` of each on every piece, twice as many on one that was not cut; one for a point."""
         if self.rule == "point":
             return np.array([self.lower]), np.ones(1)
-        length = self.upper - self.lower
         if self.rule == "legendre":
-            x, w = np.polynomial.legendre.leggauss(size)
-            return self.lower + length * (x + 1) / 2, length * w / 2
+            inside = [point for point in self.breaks if self.lower < point < self.upper]
+            edges = np.array([self.lower, *inside, self.upper])
+            half = np.diff(edges)[:, None] / 2
+            x, w = np.polynomial.legendre.leggauss(2 * size if self.breaks and not inside else size)
+            return (edges[:-1, None] + half * (x + 1)).ravel(), (half * w).ravel()
+        length = self.upper - self.lower
         return self.lower + length * (np.arange(size) + 0.5) / size, np.full(size, length / size)
 
     def around(self, kept: np.ndarray, gap: float, best: float) -> Axis:
@@ -50,20 +55,23 @@ def product(axes: Sequence[Axis], size: int) -> tuple[list[np.ndarray], np.ndarr
     return points, sum(np.log(weight).ravel() for weight in np.meshgrid(*weights, indexing="ij"))
 
 
-def focus(log_integrand: LogIntegrand, axes: Sequence[Axis]) -> list[Axis]:
-    """Cut the axes down to where the integrand is, coarsely at first, so that narrow ridges are not lost."""
+def focus(log_integrands: LogIntegrand, axes: Sequence[Axis]) -> list[Axis]:
+    """Cut the axes down to where the integrands are, coarsely at first, so that narrow ridges are not lost.
+
+    log_integrands : from points to values (i, k), a row for each integrand that must fit into the box.
+    """
     axes = list(axes)
     size = COUNTS[sum(axis.rule != "point" for axis in axes) or 1]
     nats, shrunk = 64 * NATS, 0.0
     while nats > NATS or shrunk < 0.7:
         even = [axis._replace(rule="even" if axis.rule == "legendre" else axis.rule) for axis in axes]
         points, _ = product(even, size)
-        values = log_integrand(points)
-        kept = values > values.max() - nats
+        values = log_integrands(points)
+        kept = (values > values.max(1, keepdims=True) - nats).any(0)
         cut = [
             axis
             if axis.rule == "point"
-            else axis.around(coordinate[kept], (axis.upper - axis.lower) / size, coordinate[values.argmax()])
+            else axis.around(coordinate[kept], (axis.upper - axis.lower) / size, coordinate[values[0].argmax()])
             for axis, coordinate in zip(axes, points, strict=True)
         ]
         ratios = [

@@ -14,9 +14,9 @@ def log_likelihood(Q, noise, X, Y):
 
 def radius_density(r, alpha):
     """Density of the radius at time alpha of Brownian motion on the hyperbolic plane, not normalised."""
-    v = np.linspace(0, 12, 6001)[1:] - 0.001  # cosh u = cosh r + v^2 takes the root's singularity away
-    u = np.arccosh(np.cosh(r)[:, None] + v**2)
-    inner = (u * np.exp(-(u**2) / (2 * alpha)) * 2 / np.sinh(u)).sum(1) * 0.002
+    v = np.linspace(0, 60, 12_001)[1:] - 0.0025  # cosh u = (1 + v^2) cosh r takes the root's singularity away
+    u = np.arccosh(np.cosh(r)[:, None] * (1 + v**2))
+    inner = np.sqrt(np.cosh(r)) * (u * np.exp(-(u**2) / (2 * alpha)) * 2 / np.sinh(u)).sum(1) * 0.005
     return 2 * np.pi * np.sinh(r) * np.sqrt(2) * np.exp(-alpha / 8) * (2 * np.pi * alpha) ** -1.5 * inner
 
 
