@@ -15,6 +15,11 @@ class InputError(ValueError):
 
 def matrix(values: Any, name: str) -> np.ndarray:
     """Finite float64 matrix from anything array-like; a single column may come as a vector."""
+    kind = getattr(getattr(values, "dtype", None), "kind", "")
+    if kind in "cmM" and kind:
+        raise InputError(f"{name} must hold real numbers, got {values.dtype}; convert it first")
+    if np.ma.is_masked(values):
+        raise InputError(f"{name} has masked entries; drop or fill such rows first")
     try:
         array = np.asarray(values, dtype=np.float64)
     except (TypeError, ValueError) as error:
@@ -26,7 +31,7 @@ def matrix(values: Any, name: str) -> np.ndarray:
     if array.ndim != 2:
         raise InputError(f"{name} must be a matrix, rows are examples; it came with shape {array.shape}")
     if not array.size:
-        raise InputError(f"{name} is empty, shape {array.shape}; give at least two rows and one column")
+        raise InputError(f"{name} is empty, shape {array.shape}; give at least one row and one column")
     if not np.isfinite(array).all():
         row, column = np.argwhere(~np.isfinite(array))[0]
         raise InputError(
@@ -38,6 +43,8 @@ def matrix(values: Any, name: str) -> np.ndarray:
 
 def rows(X: Any, Y: Any) -> tuple[np.ndarray, np.ndarray]:
     """Inputs (n, p) and labels (n, D) with a row for each example, at least two rows and no constant label."""
+    if Y is None:
+        raise InputError("the labels Y are missing; give X and Y, one row of labels for each row of inputs")
     X, Y = matrix(X, "X"), matrix(Y, "Y")
     if len(X) != len(Y):
         hint = "; did you mean Y.T?" if len(X) == Y.shape[1] else "; give one row of labels for each row of inputs"
@@ -52,17 +59,27 @@ def rows(X: Any, Y: Any) -> tuple[np.ndarray, np.ndarray]:
 
 def new_rows(X: Any, features: int) -> np.ndarray:
     """Inputs (m, p) with the p features of the fit."""
-    X = matrix(X, "X_new")
+    given, X = X, matrix(X, "X_new")
     if X.shape[1] != features:
-        raise InputError(f"X_new has {X.shape[1]} columns, the fit had {features} features; give the same columns")
+        hint = "; one row is X_new[None]" if np.shape(given) == (features,) else ""
+        raise InputError(
+            f"X_new has {X.shape[1]} columns, the fit had {features} features; give the same columns{hint}"
+        )
     return X
 
 
 def integer(value: Any, name: str, least: int = 1) -> int:
-    """An integer of at least `least`."""
-    if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < least:
+    """An integer of at least `least`, of 64 bits."""
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral) or not least <= int(value) < 2**63:
         raise InputError(f"{name} must be an integer of at least {least}, got {value!r}")
     return int(value)
+
+
+def shape(value: Any) -> tuple[int, ...]:
+    """The shape of an array of draws."""
+    if not isinstance(value, tuple):
+        raise InputError(f"shape must be a tuple such as (1000,), or () for a single draw; got {value!r}")
+    return tuple(integer(size, "each size of shape", least=0) for size in value)
 
 
 def widths(values: Any) -> tuple[int, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import csv
 import json
 import os
 import sys
@@ -21,9 +22,13 @@ DONE, BAD_INPUT, NOT_CONVERGED, INTERRUPTED = 0, 2, 3, 130
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; returns the exit code: 0 done, 2 bad input, 3 finished but not converged, 130 Ctrl-C."""
     options = _parser().parse_args(arguments)
-    warnings.showwarning = lambda message, *_: print(f"warning: {message}", file=sys.stderr)
     try:
-        return options.run(options)
+        with warnings.catch_warnings():
+            warnings.showwarning = lambda message, *_: print(f"warning: {message}", file=sys.stderr)
+            return options.run(options)
+    except BrokenPipeError:  # the reader of a pipe, such as head, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return DONE
     except checks.InputError as error:
         print(f"bayeslin: {' '.join(str(error).split())}", file=sys.stderr)
         return BAD_INPUT
@@ -73,7 +78,8 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _names(text: str) -> list[str]:
-    return [name.strip() for name in text.split(",")]
+    """Names between commas; one that holds a comma itself stands in double quotes."""
+    return [name.strip() for name in next(csv.reader([text], skipinitialspace=True))]
 
 
 def _noise(text: str) -> Any:
@@ -97,7 +103,7 @@ def _compare(options: argparse.Namespace) -> int:
         say(f"  {note}")
     say("  every column centred and divided by its standard deviation")
     for name, law in laws.items():
-        say(f"  {name}: {law!r}")
+        say(f"  {name}: {law!r}, alpha {law.alpha:g}")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # said once, below the table
         found = compare(
@@ -114,6 +120,7 @@ def _compare(options: argparse.Namespace) -> int:
             feature_names=table.feature_names,
             output_names=table.output_names,
         )
+    written = found.save(options.out) if options.out is not None else []
     if options.json:
         print(json.dumps(json.loads(found.table.to_json(orient="records")), indent=1))
     say("", render(found), "", found.sentence())
@@ -123,17 +130,21 @@ def _compare(options: argparse.Namespace) -> int:
         print(
             f"{found.control_unconverged} fits to permuted labels have R-hat above 1.05; raise --draws", file=sys.stderr
         )
-    if options.out is not None:
-        for path in found.save(options.out):
-            say(f"wrote {path}")
+    say(*(f"wrote {path}" for path in written))
     return DONE if found.converged else NOT_CONVERGED
 
 
 def _check_folder(folder: Path) -> None:
     """Refuse, before the long work, a folder that the results could not be written to."""
-    place = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
+    try:
+        os.lstat(folder)
+    except (FileNotFoundError, NotADirectoryError):
+        pass
+    except OSError as error:
+        raise checks.InputError(f"--out cannot be used ({error.strerror}); give another folder") from None
+    place = next(path for path in (folder.absolute(), *folder.absolute().parents) if os.path.lexists(path))
     if not place.is_dir():
-        raise checks.InputError(f"--out {folder}: {place} is a file; give a folder")
+        raise checks.InputError(f"--out {folder}: {place} is a file or a broken link; give a folder")
     if not os.access(place, os.W_OK):
         raise checks.InputError(f"--out {folder}: {place} cannot be written to; give another folder")
     plots.pyplot()

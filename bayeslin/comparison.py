@@ -16,10 +16,11 @@ from tqdm.auto import tqdm
 
 from bayeslin import checks, plots
 from bayeslin.correlation import to_correlation
-from bayeslin.diagnostics import ConvergenceWarning, write_netcdf
+from bayeslin.diagnostics import write_netcdf
 from bayeslin.inference import fit
 from bayeslin.posterior import Posterior
 from bayeslin.scale import NNGP, FiniteNetwork, Law, Proportional
+from bayeslin.spectrum import Spectrum
 
 FAR = 1.05  # R-hat of a short control fit above which its mean is not trusted
 
@@ -82,19 +83,25 @@ class Comparison:
             self.table.to_csv(scratch / "table.csv", index=False)
             self.table.to_json(scratch / "table.json", orient="records", indent=1)
             for name, post in self.posteriors.items():
-                write_netcdf(post.to_arviz(), scratch / f"{''.join(c if c.isalnum() else '_' for c in name)}.nc")
+                write_netcdf(post.to_arviz(), scratch / f"{_stem(name)}.nc")
             plots.save(self.plot(), scratch / "correlations.png")
             return [path.replace(folder / path.name) for path in sorted(scratch.iterdir())]
 
 
+def _stem(name: str) -> str:
+    """The name of a law as that of a file."""
+    return "".join(c if c.isalnum() else "_" for c in name)
+
+
 def default_laws(alpha: float = 0.5, width: int = 20, depth: int | None = None) -> dict[str, Law]:
-    """NNGP, finite network and limit at one depth-to-width ratio; depth defaults to alpha times width.
+    """NNGP, finite network and limit at one depth-to-width ratio; depth defaults to alpha times width, rounded.
 
     >>> default_laws(alpha=0.5)["finite"].alpha
     0.5
     """
     alpha, width = checks.number(alpha, "alpha", least=0.0), checks.integer(width, "width")
-    depth = round(alpha * width) if depth is None else checks.integer(depth, "depth", least=0)
+    nearest = max(round(alpha * width), int(alpha > 0))
+    depth = nearest if depth is None else checks.integer(depth, "depth", least=0)
     return {"NNGP": NNGP(), "finite": FiniteNetwork((width,) * depth), "proportional": Proportional(alpha)}
 
 
@@ -126,15 +133,21 @@ def compare(
     """
     import pandas as pd
 
-    laws = default_laws() if laws is None else dict(laws)
-    control = checks.integer(control, "control", least=0)
+    laws = default_laws() if laws is None else laws
+    if not isinstance(laws, Mapping) or not laws or not all(isinstance(law, Law) for law in laws.values()):
+        raise checks.InputError(f'laws must map names to laws, such as {{"NNGP": bl.NNGP()}}, got {laws!r}')
+    if not all(isinstance(name, str) and name.strip() for name in laws) or len(
+        {_stem(name).casefold() for name in laws}
+    ) < len(laws):
+        raise checks.InputError(f"laws need names that also differ as file names, got {list(laws)}")
+    control, seed = checks.integer(control, "control", least=0), checks.integer(seed, "seed", least=0)
+    if isinstance(X, Spectrum):
+        raise checks.InputError("compare permutes rows, so it needs X and Y; with a Spectrum use fit, law by law")
     array_X, array_Y = checks.rows(X, Y)
     if array_Y.shape[1] < 2:
         raise checks.InputError(
             "Y has one column, so there is nothing to correlate; give two outputs or more, or use fit"
         )
-    if not laws or not all(isinstance(law, Law) for law in laws.values()):
-        raise checks.InputError(f'laws must map names to laws, such as {{"NNGP": bl.NNGP()}}, got {laws!r}')
     settings = {"noise": noise, "draws": draws, "warmup": warmup, "chains": chains}
 
     permuted = _permutations(array_Y, control, seed)
@@ -145,7 +158,7 @@ def compare(
         )
         if control and not isinstance(law, NNGP):
             fits = _fit_all(law, array_X, permuted, seed, f"{name} control", progress, settings)
-            unconverged += sum(not post.diagnosis.rhat_max <= FAR for post in fits)
+            unconverged += sum(not (post.exact or post.diagnosis.rhat_max <= FAR) for post in fits)
             controls[name] = np.stack([to_correlation(post.scale).mean((0, 1)) for post in fits])
     records = [
         record for name, post in posteriors.items() for record in _records(name, post, controls.get(name), control)
@@ -161,10 +174,10 @@ def _fit_all(
     A quarter of the draws is enough: their Monte Carlo error is far below the spread over permutations.
     """
     few = settings | {"draws": max(1, settings["draws"] // 4), "progress": False}
-    pool = ThreadPoolExecutor(os.cpu_count())
+    pool = ThreadPoolExecutor(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count())
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ConvergenceWarning)
+            warnings.simplefilter("ignore")  # said once, by the law's own fit
             tasks = [pool.submit(fit, law, X, Y, seed=seed + k, **few) for k, Y in enumerate(permuted, start=1)]
             return [task.result() for task in tqdm(tasks, desc=label, unit="fit", disable=not progress)]
     finally:

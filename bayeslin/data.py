@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -70,14 +69,20 @@ class Dataset:
         return (X - self.x_mean) / self.x_scale
 
     @classmethod
-    def from_frame(cls, table: Any, targets: Sequence[str], features: Any = None, *, name: str = "data") -> Dataset:
+    def from_frame(cls, table: Any, targets: Any, features: Any = None, *, name: str = "data") -> Dataset:
         """From a data frame: numeric `targets`, and `features` (default: every other column), text one-hot.
 
         Rows with missing cells are dropped and counted in `notes`; features that do not vary are left out and named.
         Raises `InputError` for unknown, repeated or constant targets, text in a target, infinities, too few rows.
         """
+        table = table.set_axis([str(column).strip() for column in table.columns], axis=1)
+        twice = table.columns[table.columns.duplicated()]
+        if len(twice):
+            raise checks.InputError(f"{name} names the column {twice[0]!r} twice; rename one of them")
         targets = known(targets, table.columns, name)
-        features = [c for c in table.columns if c not in targets] if features is None else list(features)
+        features = [c for c in table.columns if c not in targets] if features is None else features
+        if not len(features):
+            raise checks.InputError(f"every column of {name} is a target, so no feature is left; name fewer targets")
         features = known(features, table.columns, name)
         both = [column for column in features if column in targets]
         if both:
@@ -91,12 +96,20 @@ class Dataset:
             where = ", ".join(f"{column} ({count})" for column, count in missing.sum().items() if count)
             notes.append(f"{len(used) - len(complete)} of {len(used)} rows dropped, cells missing in {where}")
         if len(complete) < 2:
-            raise checks.InputError(f"{name} has {len(complete)} complete rows, need at least two; fill missing cells")
+            where = f" (cells missing in {where})" if len(complete) < len(used) else ""
+            raise checks.InputError(
+                f"{name} has {len(complete)} complete rows{where}, need at least two; fill cells or leave columns out"
+            )
 
         columns = tuple(Column(column, levels(complete[column])) for column in features)
         encoded: dict[str, np.ndarray] = {}
         for column in columns:
-            encoded |= column.encode(complete[column.name])
+            new = column.encode(complete[column.name])
+            if encoded.keys() & new.keys():
+                raise checks.InputError(
+                    f"two features would be named {next(iter(encoded.keys() & new.keys()))!r}; rename one"
+                )
+            encoded |= new
             if column.levels:
                 notes.append(f"{column.name} one-hot: {', '.join(column.levels)}")
         constant = [feature for feature, values in encoded.items() if np.ptp(values) == 0]
@@ -117,28 +130,33 @@ class Dataset:
         return f"Dataset({self.name!r}: {len(self.X)} rows, {self.X.shape[1]} features, outputs {outputs})"
 
 
-def read_table(path: Any, targets: Iterable[str] | None = None, features: Iterable[str] | None = None) -> Dataset:
+def read_table(path: Any, targets: Any = None, features: Any = None) -> Dataset:
     """A csv file (comma, semicolon or tab) or a parquet file as a `Dataset`, not standardised.
 
-    targets : columns to predict; known for the shipped sets. features : columns to predict from, by default the rest.
+    targets : names of the columns to predict, known for the shipped sets. features : of those to predict from, by
+    default the rest.
     Raises `InputError` if the file does not exist, is no table, or cannot be used as `Dataset.from_frame` says.
 
     >>> read_table(shipped_path("linnerud"), targets=["Pulse"], features=["Situps", "Jumps"])
     Dataset('linnerud': 20 rows, 2 features, outputs Pulse)
     """
-    path = Path(path).expanduser()
-    if path.is_dir():
-        raise checks.InputError(f"{path} is a folder; give a csv or parquet file")
-    if not path.exists():
-        raise checks.InputError(f"{path} does not exist; give a csv or parquet file, or one of {', '.join(datasets())}")
-    table = read_parquet(path) if path.suffix == ".parquet" else read_csv(path)
+    try:
+        path = Path(path).expanduser()
+        if path.is_dir():
+            raise checks.InputError(f"{path} is a folder; give a csv or parquet file")
+        if not path.exists():
+            shipped = ", ".join(datasets())
+            raise checks.InputError(f"{path} does not exist; give a csv or parquet file, or one of {shipped}")
+        table = read_parquet(path) if path.suffix == ".parquet" else read_csv(path)
+    except (OSError, RuntimeError, TypeError) as error:
+        raise checks.InputError(f"{path} cannot be read ({error}); give the path of a csv or parquet file") from None
     table.columns = [str(column).strip() for column in table.columns]
     if targets is None:
         targets = _TARGETS.get(path.stem, ())
         if not targets or not set(targets) <= set(table.columns):
             columns = ", ".join(table.columns)
             raise checks.InputError(f"which columns of {path.name} are the targets? give targets; it has {columns}")
-    return Dataset.from_frame(table, list(targets), features, name=path.stem)
+    return Dataset.from_frame(table, targets, features, name=path.stem)
 
 
 def datasets() -> tuple[str, ...]:
@@ -185,7 +203,7 @@ def teacher(n: int, p: int, outputs: int, *, seed: int, correlation: Any = 0.0, 
            [0.8, 1. ]])
     """
     n, p, D = checks.integer(n, "n", 2), checks.integer(p, "p"), checks.integer(outputs, "outputs")
-    noise = checks.number(noise, "noise", least=0.0)
+    noise, seed = checks.number(noise, "noise", least=0.0), checks.integer(seed, "seed", least=0)
     if p < D:
         raise checks.InputError(f"{D} outputs need at least {D} features for any correlation, got p={p}")
     if np.ndim(correlation) == 0:

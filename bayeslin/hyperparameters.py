@@ -15,7 +15,7 @@ from bayeslin import checks
 def checked(name: str, value: Any, **bounds: Any) -> Any:
     """A number within bounds, a scalar distribution over the positive numbers, or a traced scalar, as it came."""
     if isinstance(value, dist.Distribution):
-        if value.shape() != () or value.support is not dist.constraints.positive:
+        if value.shape() != () or not _is_positive(value.support):
             raise checks.InputError(
                 f"{name} needs a scalar distribution over the positive numbers, such as numpyro's LogNormal(0, 1); "
                 f"got {type(value).__name__} of shape {value.shape()} on {value.support}"
@@ -28,9 +28,30 @@ def checked(name: str, value: Any, **bounds: Any) -> Any:
     return checks.number(value, name, **bounds)
 
 
+def _is_positive(support: Any) -> bool:
+    """Whether a support is all positive numbers, or lies above a known bound of at least zero."""
+    if support is dist.constraints.positive:
+        return True
+    bound = getattr(support, "lower_bound", None)
+    return bound is not None and not isinstance(bound, jax.core.Tracer) and bool(np.all(np.asarray(bound) >= 0))
+
+
 def is_random(value: Any) -> bool:
     """Whether the hyperparameter is inferred."""
     return isinstance(value, dist.Distribution)
+
+
+def describe(value: Any) -> str:
+    """The number, or the distribution with its parameters.
+
+    >>> describe(dist.LogNormal(-1.0, 0.5))
+    'LogNormal(loc=-1, scale=0.5)'
+    """
+    if not is_random(value):
+        return str(value)
+    parameters = {name: getattr(value, name, None) for name in value.arg_constraints}
+    numbers = [f"{name}={float(x):g}" for name, x in parameters.items() if x is not None and np.ndim(x) == 0]
+    return f"{type(value).__name__}({', '.join(numbers)})"
 
 
 def sample_hyperparameter(name: str, value: Any) -> Any:

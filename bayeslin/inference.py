@@ -60,6 +60,7 @@ def fit(
         "space": space,
     }
     spec, rows = _statistics(X, Y)
+    _check_noise_scale(noise, spec)
     names = (
         _names(feature_names, X, len(spec.V), "feature names"),
         _names(output_names, Y, spec.outputs, "output names"),
@@ -100,8 +101,11 @@ def _statistics(X: Any, Y: Any) -> tuple[Spectrum, tuple[np.ndarray, np.ndarray]
     if isinstance(X, Spectrum):
         if Y is not None:
             raise checks.InputError("a Spectrum brings its labels; leave Y out")
+        if X.V is None:
+            raise checks.InputError("these statistics were padded for sampling; use the Spectrum that they came from")
         return X, None
     X, Y = checks.rows(X, Y)
+    spec = Spectrum.from_rows(X, Y)
     for name, array in {"X": X, "Y": Y}.items():
         mean, sd = array.mean(0), array.std(0)
         far = np.flatnonzero((np.abs(mean) > 0.5 * sd) & (sd > 0))
@@ -112,7 +116,18 @@ def _statistics(X: Any, Y: Any) -> tuple[Spectrum, tuple[np.ndarray, np.ndarray]
                 "bias, so centre the columns first (bl.Dataset.standardize does)",
                 stacklevel=3,
             )
-    return Spectrum.from_rows(X, Y), (X, Y)
+    return spec, (X, Y)
+
+
+def _check_noise_scale(noise: Noise, spec: Spectrum) -> None:
+    """Warn where labels dwarf the fixed prior of the noise's sd."""
+    sd = np.sqrt((np.square(spec.Z).sum(0) + np.diag(spec.R)) / spec.n)
+    if noise.has_default_prior and sd.max() > 10:
+        warnings.warn(
+            f"output {int(sd.argmax())} has root mean square {sd.max():.3g}, but the prior of the noise's sd is "
+            "half-normal with scale 1: standardise the labels, or give noise a distribution in their units",
+            stacklevel=3,
+        )
 
 
 def _names(given: Any, columns_of: Any, count: int, what: str) -> tuple[str, ...]:

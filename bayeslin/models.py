@@ -16,7 +16,7 @@ import numpyro.distributions as dist
 
 from bayeslin import checks
 from bayeslin.distributions import LinearLabels, ReducedLabels
-from bayeslin.hyperparameters import sample_hyperparameter
+from bayeslin.hyperparameters import checked, sample_hyperparameter
 from bayeslin.network import layer_shapes, output_chain
 from bayeslin.noise import Noise
 from bayeslin.scale import Law
@@ -39,8 +39,8 @@ def scale_mixture(X: Any, Y: Any = None, *, law: Law, outputs: int, noise: Any =
     """
     if not isinstance(X, Spectrum):
         X, Y = _arrays(X, Y, outputs)
-    elif Y is not None:
-        raise checks.InputError("a Spectrum brings its labels; give Y=None with it")
+    elif Y is not None or outputs != X.outputs:
+        raise checks.InputError(f"a Spectrum brings its labels; give Y=None and outputs={X.outputs} with it")
     C = law.sample_factor(outputs)
     Q = numpyro.deterministic("scale", C @ C.T)
     Sigma = numpyro.deterministic("noise_cov", Noise(noise).sample_cov(outputs))
@@ -78,6 +78,7 @@ def network(
     Sites: `W_1` (N_1, p), ..., `W_{L+1}` (D, N_L), `scale` and `noise_cov` (D, D), `Y` (n, D). Returns f (n, D).
     """
     X, Y = _arrays(X, Y, outputs)
+    signal_variance = checked("signal_variance", signal_variance, above=0.0)
     sd = jnp.sqrt(jnp.asarray(sample_hyperparameter("signal_variance", signal_variance), float))
     weights = [
         numpyro.sample(f"W_{layer}", dist.Normal(0.0, sd if layer == 1 else 1.0).expand(shape).to_event(2))
@@ -97,6 +98,7 @@ def _arrays(X: Any, Y: Any, outputs: int) -> tuple[Any, Any]:
 
     Copied, because JAX knows constants by identity: one array in programs of both precisions would clash.
     """
+    checks.integer(outputs, "outputs")
     if not isinstance(X, jax.core.Tracer):
         X = checks.matrix(X, "X").copy()
     if Y is not None and not isinstance(Y, jax.core.Tracer):

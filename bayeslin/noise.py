@@ -6,11 +6,12 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import numpyro
 import numpyro.distributions as dist
 
 from bayeslin import checks
-from bayeslin.hyperparameters import checked, is_random, sample_hyperparameter
+from bayeslin.hyperparameters import checked, describe, is_random, sample_hyperparameter
 
 KINDS = ("isotropic", "diagonal", "full")
 
@@ -32,12 +33,17 @@ class Noise:
             self.kind, self.sd = noise, dist.HalfNormal(1.0)
         elif isinstance(noise, Noise):
             self.kind, self.sd = noise.kind, noise.sd
-        self.sd = checked("noise", self.sd, above=0.0)
+        self.sd = checked("noise", self.sd, above=1e-150)  # its square must not vanish
 
     @property
     def is_random(self) -> bool:
         """Whether there is anything to infer."""
         return is_random(self.sd)
+
+    @property
+    def has_default_prior(self) -> bool:
+        """Whether the sds have the half-normal prior with scale 1."""
+        return isinstance(self.sd, dist.HalfNormal) and np.ndim(self.sd.scale) == 0 and float(self.sd.scale) == 1.0
 
     def sample_cov(self, outputs: int) -> Any:
         """NumPyro fragment: Sigma (D, D); sites `noise_sd` and, for "full", `_noise_cholesky`."""
@@ -50,7 +56,9 @@ class Noise:
         return L @ L.T
 
     def __repr__(self) -> str:
-        return repr(self.kind) if self.is_random else f"{self.sd:g}"
+        if not self.is_random:
+            return f"{self.sd:g}"
+        return repr(self.kind) if self.has_default_prior else describe(self.sd)
 
 
 jax.tree_util.register_pytree_node(

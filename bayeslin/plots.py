@@ -35,11 +35,11 @@ def plot_output_correlations(
             layout="constrained",
         )
     axes = np.atleast_1d(axes)
-    labels = [str(name).replace("_", " ") for name in names]
+    labels = [_plain(name).replace("_", " ") for name in names]
     image = None
     for ax, (law, values) in zip(axes, correlations.items(), strict=True):
         image = ax.imshow(np.where(np.eye(D), np.nan, values), vmin=-1, vmax=1, cmap="RdBu_r")
-        ax.set_title(law)
+        ax.set_title(_plain(law))
         ax.set_xticks(range(D), labels, rotation=40, ha="right", rotation_mode="anchor")
         ax.set_yticks(range(D), labels)
         for a, b in np.ndindex(D, D):
@@ -77,6 +77,11 @@ def plot_calibration(ranks: Mapping[str, np.ndarray], draws: int, *, bins: int =
         ax.set_xlim(0, 1)
     axes[0].set_ylabel(f"simulations of {len(next(iter(ranks.values())))}\n(grey: 99 % if calibrated)")
     return axes
+
+
+def _plain(text: Any) -> str:
+    """Text that matplotlib does not take for mathematics."""
+    return str(text).replace("$", r"\$")
 
 
 def save(axes: Any, path: Path) -> None:

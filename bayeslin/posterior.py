@@ -102,15 +102,23 @@ class Posterior:
 
     def predict(self, X_new: Any, *, noise: bool = False) -> prediction.Prediction:
         """The function at X_new (m, p), noise-free, or labels there with noise=True."""
-        X_new = checks.new_rows(X_new, len(self.feature_names))
+        X_new = self._new_rows(X_new)
         return prediction.Prediction(self._flat, self.spec, X_new, noise)
 
     def log_score(self, X_new: Any, Y_new: Any) -> np.ndarray:
         """Log predictive density of each row of labels Y_new (m, D) at X_new (m, p): (m,), in nats."""
-        X_new, Y_new = checks.new_rows(X_new, len(self.feature_names)), checks.matrix(Y_new, "Y_new")
+        X_new, Y_new = self._new_rows(X_new), checks.matrix(Y_new, "Y_new")
         if Y_new.shape != (len(X_new), self.spec.outputs):
             raise checks.InputError(f"Y_new must have shape {(len(X_new), self.spec.outputs)}, got {Y_new.shape}")
         return prediction.log_score(self._flat, self.spec, X_new, Y_new)
+
+    def _new_rows(self, X_new: Any) -> np.ndarray:
+        """Inputs (m, p); a data frame must have the columns of the fit in their order, where the fit had names."""
+        names = tuple(map(str, getattr(X_new, "columns", self.feature_names)))
+        named = self.feature_names != tuple(map(str, range(len(self.feature_names))))
+        if named and names != self.feature_names:
+            raise checks.InputError(f"X_new has the columns {names}, the fit had {self.feature_names}; give those")
+        return checks.new_rows(X_new, len(self.feature_names))
 
     @property
     def _flat(self) -> Conditional:
@@ -141,6 +149,7 @@ class Posterior:
         """The layers of `sample_weights` one at a time, so that a large network need not be held; dtype as asked."""
         if not isinstance(self.law, FiniteNetwork):
             raise checks.InputError(f"only a FiniteNetwork has weights, this is the posterior of {self.law!r}")
+        shape = checks.shape(shape)
         key_draw, key_layers = jax.random.split(key)
         chains, draws = self.sites["scale"].shape[:2]
         chosen = np.unravel_index(jax.random.choice(key_draw, chains * draws, (math.prod(shape),)), (chains, draws))
@@ -154,7 +163,7 @@ class Posterior:
             return
         key_map, key_frames = jax.random.split(key)
         count = len(chosen[0])
-        chain = self.sites["chain"][chosen] if widths else np.empty((count, 0, D, D))
+        chain = self.sites["factors"][chosen] if widths else np.empty((count, 0, D, D))
         C = reduce(np.matmul, np.moveaxis(chain, 1, 0), np.broadcast_to(np.eye(D), (count, D, D)))
         C, s2 = C[:, :, : ranks(widths, D)[-1]], self.signal_variance[chosen]
         E = lifting.posterior_input_map(key_map, C, self.noise_cov[chosen], s2, self.spec)
@@ -165,7 +174,7 @@ class Posterior:
         if X_new is None:
             inputs = correlation.gram_at_data(self.spec)
         else:
-            inputs = correlation.gram(checks.new_rows(X_new, len(self.feature_names)), self.spec)
+            inputs = correlation.gram(self._new_rows(X_new), self.spec)
         return correlation.output_correlation(self.sites["scale"], self.given, inputs)
 
     def to_arviz(self, *, log_likelihood: bool = True) -> Any:
@@ -177,6 +186,12 @@ class Posterior:
         """
         matrix = ["output", "output_other"]
         dims = {name: matrix for name in ("scale", "scale_correlation", "noise_cov", "labels_outside")}
+        dims |= {"factors": ["layer", "factor_row", "factor_column"]}
+        if self.sites.get("noise_sd", np.empty(0)).ndim == 3:
+            dims |= {"noise_sd": ["output"]}
+        last = sum(name.startswith("W_") for name in self.sites)
+        units = ["feature", *(f"unit_{layer}" for layer in range(1, last)), "output"]
+        dims |= {f"W_{layer}": [units[layer], units[layer - 1]] for layer in range(1, last + 1)}
         dims |= {"X": ["obs", "feature"], "Y": ["obs", "output"], "Z": ["direction", "output"], "lam": ["direction"]}
         coords: dict[str, list] = {"output": list(self.output_names), "output_other": list(self.output_names)}
         posterior = {"scale": self.scale, "noise_cov": self.noise_cov}

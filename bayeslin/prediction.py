@@ -64,6 +64,7 @@ class Prediction:
     def sample(self, key: jax.Array, shape: tuple[int, ...] = ()) -> np.ndarray:
         """Joint draws over all rows and outputs, (*shape, m, D); posterior draws are taken with replacement."""
         with jax.enable_x64(True):
+            shape = checks.shape(shape)
             key_draw, key_map = jax.random.split(key)
             chosen = jax.random.choice(key_draw, len(self._given.q), (math.prod(shape),))
             given = jax.tree.map(lambda leaf: leaf[np.asarray(chosen)], self._given)

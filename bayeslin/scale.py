@@ -14,7 +14,7 @@ import numpyro
 from scipy.special import digamma, polygamma
 
 from bayeslin import checks, limit
-from bayeslin.hyperparameters import checked, draw_hyperparameter, is_random, sample_hyperparameter, upper_point
+from bayeslin.hyperparameters import checked, describe, draw_hyperparameter, is_random, sample_hyperparameter
 from bayeslin.network import in_double, iter_prior_weights, ordered_product, ranks, sample_chain
 
 
@@ -71,7 +71,7 @@ class Law:
         >>> Proportional(0.5).sample_scale(jax.random.key(0), outputs=3, shape=(10,)).shape
         (10, 3, 3)
         """
-        outputs = checks.integer(outputs, "outputs")
+        outputs, shape = checks.integer(outputs, "outputs"), checks.shape(shape)
         with jax.enable_x64(True):
             keys = jax.random.split(key, math.prod(shape))
             draws = _prior_scales(self, keys, outputs)
@@ -79,7 +79,7 @@ class Law:
 
     def sample_functions(self, key: jax.Array, X: Any, *, outputs: int, shape: tuple[int, ...] = ()) -> np.ndarray:
         """Prior draws of the noise-free function at X (n, p): (*shape, n, D), one Q per draw shared by all rows."""
-        X, outputs = checks.matrix(X, "X"), checks.integer(outputs, "outputs")
+        X, outputs, shape = checks.matrix(X, "X"), checks.integer(outputs, "outputs"), checks.shape(shape)
         with jax.enable_x64(True):
             keys = jax.random.split(key, math.prod(shape))
             draws = _prior_functions(self, keys, X, outputs)
@@ -100,7 +100,7 @@ class Law:
 
     def _repr(self, *fields: str) -> str:
         if self.signal_variance != 1.0:
-            fields = (*fields, f"signal_variance={self.signal_variance}")
+            fields = (*fields, f"signal_variance={describe(self.signal_variance)}")
         return f"{type(self).__name__}({', '.join(fields)})"
 
 
@@ -149,15 +149,13 @@ class FiniteNetwork(Law, static=("widths",)):
         return math.fsum(1.0 / width for width in self.widths)
 
     def sample_factor(self, outputs: int) -> Any:
-        """C = T_L ... T_1 (D, D); the chain is recorded as the site `chain` (L, D, D), output side first."""
+        """C = T_L ... T_1 (D, D); the chain is recorded as the site `factors` (L, D, D), output side first."""
         if not self.widths:
             return jnp.eye(outputs)
-        return ordered_product(numpyro.deterministic("chain", sample_chain(self.widths, outputs)))
+        return ordered_product(numpyro.deterministic("factors", sample_chain(self.widths, outputs)))
 
     def sample_weights(self, key: jax.Array, *, inputs: int, outputs: int, shape: tuple[int, ...] = ()) -> list:
-        """Prior draws of every weight matrix, arrays (*shape, N_l, N_{l-1}), input layer first; float64.
-
-        inputs p and outputs D are the sizes of both ends; W_1 carries the signal variance.
+        """Prior draws of every weight matrix, arrays (*shape, N_l, N_{l-1}), input layer first; s2 stands in W_1.
 
         >>> [W.shape for W in FiniteNetwork((4, 6)).sample_weights(jax.random.key(0), inputs=3, outputs=2)]
         [(4, 3), (6, 4), (2, 6)]
@@ -169,6 +167,7 @@ class FiniteNetwork(Law, static=("widths",)):
     ) -> Iterator[np.ndarray]:
         """The layers of `sample_weights` one at a time, so that a large network need not be held; dtype as asked."""
         inputs, outputs = checks.integer(inputs, "inputs"), checks.integer(outputs, "outputs")
+        shape = checks.shape(shape)
         key_signal, key_layers = jax.random.split(key)
         s2 = draw_hyperparameter(key_signal, self.signal_variance, math.prod(shape))
         layers = iter_prior_weights(key_layers, self.widths, inputs, outputs, s2, dtype)
@@ -198,7 +197,7 @@ class Proportional(Law, static=("steps",)):
     def __init__(self, alpha: Any, signal_variance: Any = 1.0, *, steps: int | None = None):
         self._alpha = checked("alpha", alpha, least=0.0)
         self.signal_variance = checked("signal_variance", signal_variance, above=0.0)
-        self.steps = _bucket(self._alpha) if steps is None else checks.integer(steps, "steps")
+        self.steps = limit.steps_for(self._alpha) if steps is None else checks.integer(steps, "steps")
 
     @property
     def alpha(self) -> Any:
@@ -213,17 +212,11 @@ class Proportional(Law, static=("steps",)):
         if is_random(self._alpha):
             raise checks.InputError("alpha is random here, so moments have no closed form; give alpha as a number")
         alpha, D = float(self._alpha), outputs
-        return math.exp(2 * alpha), math.exp(-alpha), -alpha * D * (D + 1) / 2, 2 * alpha * D
+        a = math.exp(2 * alpha) if alpha < 350 else math.inf
+        return a, math.exp(-alpha), -alpha * D * (D + 1) / 2, 2 * alpha * D
 
     def __repr__(self) -> str:
-        return self._repr(str(self._alpha))
-
-
-def _bucket(alpha: Any) -> int:
-    if isinstance(alpha, jax.core.Tracer):
-        raise checks.InputError("alpha is traced, so its bucket is unknown; give steps= as well (8, 16 or 32)")
-    largest = upper_point(alpha)
-    return 8 if largest <= 0.5 else 16 if largest <= 4.0 else 32
+        return self._repr(describe(self._alpha))
 
 
 @partial(jax.jit, static_argnames="outputs")

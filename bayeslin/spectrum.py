@@ -48,9 +48,15 @@ class Spectrum(NamedTuple):
         U, S, V = decompose(X)
         if S[0] == 0:
             raise checks.InputError("every entry of X is zero; a linear network has nothing to learn from")
+        if tol >= 1:
+            raise checks.InputError(f"tol is relative to the largest singular value and must be below 1, got {tol}")
         r = int((tol * S[0] < S).sum())
         Z, R = reduce_labels(U[:, :r], Y)
-        return cls(S[:r] ** 2, Z, R, len(X), V[:, :r], tol)
+        with np.errstate(over="ignore", under="ignore"):
+            lam = S[:r] ** 2
+        if not (lam[-1] > 0 and np.isfinite(lam[0]) and np.isfinite(R).all()):
+            raise checks.InputError("X or Y holds numbers too large or too small to be squared; rescale the columns")
+        return cls(lam, Z, R, len(X), V[:, :r], tol)
 
     @property
     def rank(self) -> int:

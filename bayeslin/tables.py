@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import difflib
+import re
 import warnings
 from collections.abc import Iterable
 from pathlib import Path
@@ -23,7 +24,7 @@ def read_csv(path: Path) -> Any:
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             first = file.readline()
-        delimiter = max(",;\t", key=first.count)
+        delimiter = max(",;\t", key=re.sub('"[^"]*"', "", first).count)
         header = [name.strip() for name in next(csv.reader([first], delimiter=delimiter), [])]
         if not any(header):
             raise checks.InputError(f"{path.name} is empty; the first line must name the columns")
@@ -52,7 +53,7 @@ def read_parquet(path: Path) -> Any:
 
 def known(wanted: Iterable[str], columns: Any, name: str) -> list[str]:
     """The wanted columns, each there and named once."""
-    wanted = [wanted] if isinstance(wanted, str) else list(wanted)
+    wanted = [wanted] if isinstance(wanted, str) else [str(column) for column in wanted]
     for column in wanted:
         if column not in columns:
             close = difflib.get_close_matches(str(column), [str(column) for column in columns], n=1)
@@ -75,6 +76,8 @@ class Column(NamedTuple):
         """Features by name; raises `InputError` on text where numbers are needed, and on unknown levels."""
         if not self.levels:
             return {self.name: numbers(values, self.name)}
+        if values.isna().any():
+            raise checks.InputError(f"column {self.name!r} has missing cells; fill them, or drop such rows")
         text = values.astype(str).to_numpy()
         unknown = sorted(set(text) - set(self.levels))
         if unknown:
@@ -102,6 +105,8 @@ def numbers(values: Any, name: str, kind: str = "") -> np.ndarray:
     """Finite float64 values of a column."""
     import pandas as pd
 
+    if values.isna().any():
+        raise checks.InputError(f"{kind}column {name!r} has missing cells; fill them, or drop such rows")
     array = pd.to_numeric(values, errors="coerce").to_numpy(dtype=float)
     for wrong, what in ((np.isnan(array), "text"), (np.isinf(array), "infinity")):
         if wrong.any():

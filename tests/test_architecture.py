@@ -18,7 +18,7 @@ PLAN = {
     "data": "tables",
     "spectrum": "",
     "network": "",
-    "limit": "network",
+    "limit": "network hyperparameters",
     "lifting": "network spectrum",
     "scale": "network limit hyperparameters",
     "noise": "hyperparameters",
@@ -40,7 +40,7 @@ PLAN = {
     "inference": "spectrum scale noise hyperparameters models sampler diagnostics posterior",
     "plots": "",
     "calibration": "spectrum scale noise hyperparameters likelihood models sampler correlation plots",
-    "comparison": "scale inference posterior correlation plots diagnostics",
+    "comparison": "spectrum scale inference posterior correlation plots diagnostics",
     "cli": "data comparison diagnostics plots",
 }
 NUMPYRO = {"hyperparameters", "scale", "network", "limit", "noise", "distributions", "models", "sampler", "calibration"}

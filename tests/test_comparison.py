@@ -112,6 +112,48 @@ def test_one_output_has_nothing_to_correlate():
         bl.compare(data.X, data.Y)
 
 
+def test_exact_posteriors_are_no_cause_for_alarm(linnerud):
+    found = bl.compare(*linnerud, laws={"flat": bl.Proportional(0.0)}, noise=0.5, control=2)
+    assert found.control_unconverged == 0
+    assert found.converged
+
+
+def test_names_that_matplotlib_would_read_as_mathematics_are_drawn(linnerud, tmp_path):
+    names = [r"$\bad$", "$", "100 %"]
+    found = bl.compare(*linnerud, laws={r"$\law": bl.NNGP()}, noise=0.5, output_names=names)
+    assert (tmp_path / "correlations.png") in found.save(tmp_path)
+
+
+def test_small_alpha_still_has_a_layer():
+    assert cli.default_laws(0.01)["finite"].widths == (20,)
+    assert cli.default_laws(0.0)["finite"].widths == ()
+
+
+@pytest.mark.parametrize(
+    ("laws", "message"),
+    [
+        ([bl.NNGP()], "must map names to laws"),
+        ({0.1: bl.NNGP()}, "need names"),
+        ({"": bl.NNGP()}, "need names"),
+        ({"a=1": bl.NNGP(), "A 1": bl.NNGP(2.0)}, "differ as file names"),
+    ],
+)
+def test_laws_need_names_that_make_files(laws, message, linnerud):
+    with pytest.raises(bl.InputError, match=message):
+        bl.compare(*linnerud, laws=laws)
+
+
+@pytest.mark.parametrize("seed", [-1, 1.5, 2**63])
+def test_seeds_are_checked_before_the_work(seed, linnerud):
+    with pytest.raises(bl.InputError, match="seed must be an integer of at least 0"):
+        bl.compare(*linnerud, seed=seed)
+
+
+def test_a_spectrum_is_sent_to_fit(linnerud):
+    with pytest.raises(bl.InputError, match="with a Spectrum use fit"):
+        bl.compare(bl.Spectrum.from_rows(*linnerud), None)
+
+
 @pytest.mark.parametrize("laws", [{}, {"a": 0.5}, {"a": bl.NNGP}])
 def test_laws_must_be_laws(laws, linnerud):
     with pytest.raises(bl.InputError, match=r"bl\.NNGP\(\)"):
@@ -132,7 +174,7 @@ def test_compare_command_prints_what_it_read_the_table_and_a_sentence(tmp_path, 
 
 
 def test_json_is_the_table_alone_and_unconverged_draws_are_said(capsys):
-    few = ["--draws", "20", "--warmup", "20", "--control", "0", "--noise", "0.8", "--seed", "1"]
+    few = ["--draws", "20", "--control", "0", "--noise", "0.8", "--seed", "1"]
     code = cli.main(["compare", "linnerud", "--json", "--quiet", *few])
     printed = capsys.readouterr()
     assert code == cli.NOT_CONVERGED
@@ -148,6 +190,8 @@ TABLES = {
     "header.csv": b"a,b,c\n",
     "one_row.csv": b"a,b,c\n1,2,3\n",
     "infinite.csv": b"a,b,c\n1,2,inf\n2,3,4\n3,1,2\n",
+    "all.csv": b"b,c\n1,2\n2,3\n4,1\n",
+    "hollow.csv": b"a,b,c,\n1,2,3,\n2,3,5,\n4,1,4,\n",
     "fine.csv": b"a,b,c\n1,2,3\n2,3,5\n4,1,4\n",
     "binary.csv": bytes(range(256)) * 4,
 }
@@ -166,6 +210,11 @@ BAD = {
     "one row": ("one_row.csv --targets b,c", "two"),
     "infinity": ("infinite.csv --targets b,c", "inf"),
     "not a table": ("binary.csv --targets b,c", "binary.csv"),
+    "no feature left": ("all.csv --targets b,c", "no feature is left"),
+    "an empty column": ("hollow.csv --targets b,c", "Unnamed: 3 (3)"),
+    "long name": (f"{'x' * 300}.csv --targets b,c", "cannot be read"),
+    "negative seed": ("fine.csv --targets b,c --seed -1", "seed"),
+    "long out": (f"fine.csv --targets b,c --out {'x' * 300}", "--out"),
     "one target": ("fine.csv --targets b", "two outputs"),
     "negative alpha": ("fine.csv --targets b,c --alpha -1", "alpha"),
     "nan alpha": ("fine.csv --targets b,c --alpha nan", "alpha"),

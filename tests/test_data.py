@@ -62,6 +62,29 @@ def test_the_delimiter_is_found_and_constant_features_are_named(tmp_path, delimi
     assert data.notes == ("left out, constant: c",)
 
 
+def test_quoted_headers_may_hold_other_delimiters(tmp_path):
+    path = tmp_path / "table.csv"
+    path.write_text('"a,b,c,d";x;y\n1;2;3\n2;5;1\n3;1;1\n')
+    assert bl.read_table(path, targets="y").feature_names == ("a,b,c,d", "x")
+
+
+def test_data_frames_may_have_numbers_for_names():
+    frame = pd.DataFrame({0: [1.0, 2, 4], 1: [1.0, 1, 1], 2: [0.0, 3, 2]})
+    data = bl.Dataset.from_frame(frame, [2])
+    assert data.notes == ("left out, constant: 1",)
+    assert "outputs 2" in repr(data)
+    with pytest.raises(bl.InputError, match="names the column '2' twice"):
+        bl.Dataset.from_frame(frame.set_axis([0, 2, 2], axis=1), [2])
+
+
+def test_missing_cells_of_new_tables_are_said():
+    data = bl.load_dataset("penguins")
+    table = pd.read_csv(bl.data.shipped_path("penguins")).dropna().head(3)
+    for column in ("species", "year"):
+        with pytest.raises(bl.InputError, match=f"{column!r} has missing cells"):
+            data.encode(table.assign(**{column: [None, *table[column][1:]]}))
+
+
 def test_teachers_have_the_asked_correlation_and_noise():
     truth = bl.data.teacher(2000, 5, 3, seed=4, correlation=-0.3, noise=0.7)
     np.testing.assert_allclose(truth.map @ truth.map.T, np.where(np.eye(3), 1, -0.3), atol=1e-12)
@@ -85,7 +108,10 @@ def test_teachers_have_the_asked_correlation_and_noise():
         ("a,b\n1,x\n3,y\n", {"targets": ["b"]}, "target column 'b' holds text, 'x' in row 0"),
         ("a,b\n1,2\n3,2\n", {"targets": ["b"]}, "target 'b' is constant"),
         ("a,b\n1,2\n1,4\n", {"targets": ["b"]}, "no feature that varies"),
-        ("a,b\n1,2\n,4\n", {"targets": ["b"]}, "1 complete rows"),
+        ("a,b\n1,2\n,4\n", {"targets": ["b"]}, r"1 complete rows \(cells missing in a \(1\)\)"),
+        ("a,b\n1,2\n3,4\n", {"targets": "a,b"}, "no column 'a,b'"),
+        ("s,s=x,b\nx,5,2\ny,6,3\nx,9,1\n", {"targets": "b"}, "two features would be named 's=x'"),
+        ("a,b\n1,2\n3,4\n", {"targets": ["a", "b"]}, "no feature is left"),
         ("a,b\n1,2\n", {"targets": ["b"]}, "at least two"),
         ("a,b\n", {"targets": ["b"]}, "no rows"),
         ("", {"targets": ["b"]}, "empty"),
@@ -109,6 +135,9 @@ def test_bad_tables_are_refused_by_name(content, keywords, message, tmp_path):
     [
         (lambda: bl.load_dataset("iris"), "penguins, linnerud, diabetes"),
         (lambda: bl.read_table("nowhere.csv"), "nowhere.csv does not exist"),
+        (lambda: bl.read_table(None), "None cannot be read"),
+        (lambda: bl.read_table("~nobody-of-this-name/a.csv"), "cannot be read"),
+        (lambda: bl.data.teacher(5, 3, 2, seed=-1), "seed"),
         (lambda: bl.data.teacher(5, 1, 2, seed=0), "at least 2 features"),
         (lambda: bl.data.teacher(5, 3, 3, seed=0, correlation=-0.9), "positive semidefinite"),
         (lambda: bl.data.teacher(5, 3, 2, seed=0, correlation=np.eye(3)), "symmetric 2 x 2"),

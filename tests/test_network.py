@@ -90,7 +90,7 @@ def test_the_chain_is_lower_trapezoidal_and_multiplies_to_the_scale(widths, outp
     def model():
         with numpyro.handlers.seed(rng_seed=7), numpyro.handlers.trace() as sites:
             C = bl.FiniteNetwork(widths).sample_factor(outputs)
-        return C, sites["chain"]["value"]
+        return C, sites["factors"]["value"]
 
     C, chain = jax.jit(model)()
     assert chain.shape == (len(widths), outputs, outputs)

@@ -93,21 +93,31 @@ def test_precision_follows_the_program_around_it():
         assert Sigma.dtype == jnp.float32
 
 
+BOUNDED = [dist.Uniform(0.1, 1.0), dist.TruncatedNormal(0.5, 0.2, low=0.0), dist.Beta(2.0, 2.0), dist.Pareto(0.2, 3.0)]
+
+
+@pytest.mark.parametrize("prior", BOUNDED, ids=lambda prior: type(prior).__name__)
+def test_bounded_priors_are_priors_too(prior):
+    assert bl.Noise(prior).is_random
+    assert repr(bl.Noise(prior)).startswith(type(prior).__name__ + "(")
+
+
 @pytest.mark.parametrize(
     ("noise", "message"),
     [
         ("heteroscedastic", r"one of \('isotropic', 'diagonal', 'full'\), got 'heteroscedastic'"),
-        (0.0, "noise must be a finite number above 0.0, got 0.0"),
-        (-1, "noise must be a finite number above 0.0, got -1"),
+        (0.0, "noise must be a finite number above 1e-150, got 0.0"),
+        (-1, "noise must be a finite number above 1e-150, got -1"),
         (np.nan, "noise must be a finite number"),
         (np.inf, "noise must be a finite number"),
         (True, "noise must be a number, got True"),
         (None, "noise must be a number, got None"),
         ([0.1, 0.2], "noise must be a number"),
         (dist.Normal(0.0, 1.0), "noise needs a scalar distribution over the positive numbers.*Normal"),
+        (dist.Uniform(-1.0, 1.0), "positive numbers.*Uniform"),
         (dist.HalfNormal(np.ones(2)), r"scalar distribution.*HalfNormal of shape \(2,\)"),
     ],
-    ids=repr,
+    ids=lambda value: type(value).__name__ if isinstance(value, dist.Distribution) else repr(value),
 )
 def test_bad_noise_is_refused_by_name(noise, message):
     with pytest.raises(bl.InputError, match=message):
