@@ -70,7 +70,7 @@ def to_arviz(groups: Mapping[str, Mapping[str, np.ndarray]], coords: dict, dims:
     """`InferenceData` on ArviZ 0.23, `DataTree` on 1.x, with the same names on both."""
     az = _arviz()
     groups = {name: dict(arrays) for name, arrays in groups.items() if arrays}
-    if hasattr(az, "InferenceData"):
+    if int(az.__version__.split(".")[0]) < 1:
         data = az.from_dict(**groups, coords=coords, dims=dims)
     else:
         data = az.from_dict(groups, coords=coords, dims=dims)
