@@ -41,10 +41,15 @@ class Calibration:
 
     def pvalues(self, bins: int = 10) -> dict[str, float]:
         """P-value of a chi-square test that each quantity's ranks are uniform."""
+        shares = self._counts(np.arange(self.draws + 1), bins) / (self.draws + 1)  # equal where bins divides draws + 1
         return {
-            name: float(stats.chisquare(np.bincount(ranks * bins // (self.draws + 1), minlength=bins)).pvalue)
+            name: float(stats.chisquare(self._counts(ranks, bins), shares * len(ranks)).pvalue)
             for name, ranks in self.ranks.items()
         }
+
+    def _counts(self, ranks: np.ndarray, bins: int) -> np.ndarray:
+        bins = min(checks.integer(bins, "bins", 2), self.draws + 1)
+        return np.bincount(ranks * bins // (self.draws + 1), minlength=bins)
 
     def plot(self, axes: Any = None) -> Any:
         """Histograms of the ranks with the band of the uniform law (extra `plots`); returns the axes."""
@@ -81,6 +86,8 @@ def calibrate(
     simulations, thinning = checks.integer(simulations, "simulations", 2), checks.integer(thinning, "thinning")
     draws, warmup = checks.integer(draws, "draws"), checks.integer(warmup, "warmup", 0)
     fitted = law if fitted is None else fitted
+    if not isinstance(law, Law) or not isinstance(fitted, Law):
+        raise checks.InputError(f"law and fitted must be laws such as bl.Proportional(0.5), got {law!r}, {fitted!r}")
     key_truth, key_chain, key_function = jax.random.split(jax.random.key(checks.integer(seed, "seed", 0)), 3)
     with jax.enable_x64(True):
         truth = _simulate(law, noise, jax.random.split(key_truth, simulations), X, outputs)
@@ -107,7 +114,10 @@ def calibrate(
         f = np.asarray(_first_function(keys, Q, kept["noise_cov"], stacked, T[0]))
     ours = _quantities(kept["scale"], kept["noise_cov"], f)
     true = _quantities(truth["scale"], truth["noise_cov"], truth["f"])
-    ranks = {name: (ours[name] < true[name][:, None]).sum(1) for name in ours if _varies(ours[name])}
+    rank = min([outputs, *(width for each in (law, fitted) for width in getattr(each, "widths", ()))])
+    degenerate = [name for name, least in (("log_det_scale", outputs), ("scale_correlation", 2)) if rank < least]
+    names = [name for name in ours if name not in degenerate and np.ptp(ours[name]) > 0]
+    ranks = {name: (ours[name] < true[name][:, None]).sum(1) for name in names}
     return Calibration(ranks, draws, int(sampled.stats["diverging"].sum()))
 
 
@@ -148,7 +158,3 @@ def _first_function(keys: Any, Q: Any, Sigma: Any, specs: Spectrum, t: Any) -> A
 def _quantities(Q: np.ndarray, Sigma: np.ndarray, f: np.ndarray) -> dict[str, np.ndarray]:
     found = {"log_det_scale": np.linalg.slogdet(Q)[1], "noise_sd": np.sqrt(Sigma[..., 0, 0]), "function": f}
     return found | ({"scale_correlation": to_correlation(Q)[..., 0, 1]} if Q.shape[-1] > 1 else {})
-
-
-def _varies(values: np.ndarray) -> bool:
-    return bool(np.isfinite(values).all()) and np.ptp(values) > 0

@@ -1,7 +1,7 @@
 """Densities of the laws of Q: of log Q for one output, of the radius for two in the limit (design section 3).
 
 Finite networks by Fourier inversion along the line through the saddle point: every point of the grid has its own
-exponential tilt, so that the density keeps its relative precision far into both tails, where labels may move Q.
+exponential tilt, so that the density keeps its relative precision far into the tails, where labels may move Q.
 """
 
 from __future__ import annotations
@@ -23,6 +23,8 @@ NATS = 40.0  # what is left out of sums and integrals, relative to the largest t
 
 def is_point(law: Law) -> bool:
     """Whether Q = 1 for certain; raises `InputError` when a hyperparameter of the law is random."""
+    if not isinstance(law, Law):
+        raise checks.InputError(f"law must be a law such as bl.Proportional(0.5), got {law!r}")
     if is_random(law.alpha) or is_random(law.signal_variance):
         raise checks.InputError(f"quadrature needs a law without random hyperparameters, got {law!r}; fix them, or fit")
     return law.alpha == 0

@@ -2,7 +2,7 @@
 
 Q is a function of one coordinate, log Q (D = 1), or of three, log s, r and an angle (D = 2, design section 3); an
 inferred noise adds the logarithm of its sd. The box is found from the integrand, and every rule used converges
-geometrically; the errors reported are the differences between two resolutions.
+geometrically for smooth priors; the errors reported are the differences between two resolutions.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from bayeslin.distances import Distance, distance_to_limit, distance_to_nngp
 from bayeslin.likelihood import log_marginal
 from bayeslin.nodes import ExactPosterior
 from bayeslin.noise import Noise
-from bayeslin.scale import Law, Proportional
+from bayeslin.scale import Law
 from bayeslin.spectrum import Spectrum
 
 __all__ = [
@@ -78,7 +78,7 @@ def posterior_two_outputs(
     """
     spec = _statistics(X, Y, 2, "posterior_two_outputs")
     alpha = checks.number(alpha, "alpha", above=0.0)
-    s2 = Proportional(alpha, signal_variance).signal_variance
+    s2 = checks.number(signal_variance, "signal_variance", above=0.0)
     spread = math.sqrt(2 * FAR * alpha)
     quarters = tuple(math.pi / 2 * np.arange(-2, 5))
     axes = [
@@ -100,7 +100,9 @@ def posterior_two_outputs(
 
 
 def _statistics(X: Any, Y: Any, outputs: int, name: str) -> Spectrum:
-    spec = X if isinstance(X, Spectrum) and Y is None else Spectrum.from_rows(X, Y)
+    if isinstance(X, Spectrum) and (Y is not None or X.V is None):
+        raise checks.InputError("a Spectrum brings its labels and must not be padded; leave Y out")
+    spec = X if isinstance(X, Spectrum) else Spectrum.from_rows(X, Y)
     if spec.outputs != outputs:
         raise checks.InputError(
             f"{name} needs {outputs} column(s) of labels, got {spec.outputs}; "

@@ -7,6 +7,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from bayeslin import checks
+
 NATS = 36.0  # the box holds every point within this of an integrand's largest value
 COUNTS = {1: 401, 2: 81, 3: 37, 4: 19}  # points a coordinate while the box is sought
 LogIntegrand = Callable[[list[np.ndarray]], np.ndarray]
@@ -66,7 +68,11 @@ def focus(log_integrands: LogIntegrand, axes: Sequence[Axis]) -> list[Axis]:
     while nats > NATS or shrunk < 0.7:
         even = [axis._replace(rule="even" if axis.rule == "legendre" else axis.rule) for axis in axes]
         points, _ = product(even, size)
-        values = log_integrands(points)
+        values = np.nan_to_num(log_integrands(points), nan=-np.inf, posinf=-np.inf, neginf=-np.inf)
+        if not np.isfinite(values.max(1)).all():
+            raise checks.InputError(
+                "nothing of the integrand was found; the law is too wide for quadrature, use bl.fit"
+            )
         kept = (values > values.max(1, keepdims=True) - nats).any(0)
         cut = [
             axis

@@ -20,8 +20,9 @@ def log_likelihood_loo(given: Conditional, spec: Spectrum, X: np.ndarray, Y: np.
     o_i = sum_k U_ik (P^T z_k) / g_k + P^T (y_i - Z^T U_i).
     """
     U = decompose(X)[0][:, : spec.rank]
+    Z = U.T @ Y
     with jax.enable_x64(True):
-        return np.asarray(_log_densities(given, spec.lam, spec.Z, U, Y - U @ spec.Z))
+        return np.asarray(_log_densities(given, spec.lam, Z, U, Y - U @ Z))
 
 
 @jax.jit

@@ -128,7 +128,8 @@ class Posterior:
         """Log density of every row of labels given all other rows and each draw of (Q, Sigma): (chains, draws, n).
 
         In closed form, functions integrated out; what ArviZ's `loo` needs. Over draws, p(y_i | the others) is the
-        *harmonic* mean of these densities, not their mean. Raises `InputError` where only a `Spectrum` was fitted.
+        *harmonic* mean of these densities, not their mean. Where the posterior is exact all draws are one: their sum is
+        the answer, and ArviZ's Pareto k has nothing to say. Raises `InputError` where only a `Spectrum` was fitted.
         """
         if self.rows is None:
             raise checks.InputError("leaving out rows needs the rows; fit X and Y instead of a Spectrum")

@@ -50,6 +50,14 @@ def test_random_hyperparameters_are_calibrated_together_and_the_picture_is_drawn
     assert (tmp_path / "ranks.png").stat().st_size > 5000
 
 
+def test_bins_need_not_divide_the_number_of_ranks():
+    even = bl.calibration.Calibration({"any": np.tile(np.arange(15), 300)}, draws=14, divergences=0)
+    assert even.pvalues(bins=10)["any"] > 0.99
+    assert even.pvalues(bins=40)["any"] > 0.99
+    skewed = bl.calibration.Calibration({"any": np.tile(np.arange(14), 300)}, draws=14, divergences=0)
+    assert skewed.pvalues(bins=10)["any"] < 1e-6
+
+
 @pytest.mark.parametrize(
     ("keywords", "message"),
     [
@@ -57,6 +65,7 @@ def test_random_hyperparameters_are_calibrated_together_and_the_picture_is_drawn
         ({"simulations": 1}, "simulations"),
         ({"draws": 0}, "draws"),
         ({"noise": "x"}, "noise"),
+        ({"fitted": "limit"}, "must be laws"),
     ],
 )
 def test_bad_arguments_are_refused_by_name(keywords, message):

@@ -275,6 +275,12 @@ def test_the_distance_is_that_between_sorted_samples(rng):
     assert exact.distance_to_nngp(law).one_input == pytest.approx(sampled, rel=0.02)
 
 
+def test_the_distance_of_heavy_tails_rises_to_the_root_of_two():
+    found = [exact.distance_to_nngp(bl.Proportional(alpha)).one_input for alpha in (1.0, 5.0, 20.0, 60.0)]
+    assert (np.diff(found) > 0).all()
+    assert 1.4 < found[-1] < math.sqrt(2)
+
+
 def exponent(distances, widths):
     return np.polyfit(np.log(widths), np.log(distances), 1)[0]
 
@@ -330,6 +336,17 @@ ROWS, LABELS = np.arange(12.0).reshape(6, 2) ** 2, np.arange(18.0).reshape(6, 3)
         (lambda: exact.posterior_one_output(bl.NNGP(), ROWS, LABELS[:, 0], noise=1).quantile(2), "between 0 and 1"),
         (lambda: exact.posterior_one_output(bl.NNGP(), ROWS, LABELS[:, 0], noise=1).predict(LABELS), "3 columns"),
         (lambda: exact.distance_to_limit(bl.Proportional(0.5)), "need a FiniteNetwork"),
+        (lambda: exact.distance_to_limit(bl.FiniteNetwork((1,) * 60)), "alpha 60 is too large"),
+        (lambda: exact.distance_to_nngp("wide"), "law must be a law"),
+        (lambda: exact.posterior_one_output("wide", ROWS, LABELS[:, 0]), "law must be a law"),
+        (
+            lambda: exact.posterior_two_outputs(0.5, ROWS, LABELS[:, :2], signal_variance=dist.Gamma(2.0)),
+            "signal_variance must be a number",
+        ),
+        (
+            lambda: exact.posterior_one_output(bl.NNGP(), bl.Spectrum.from_rows(ROWS, LABELS[:, :1]).padded()),
+            "must not be padded",
+        ),
         (lambda: exact.distance_to_nngp(bl.NNGP(), 0), "outputs"),
     ],
 )
