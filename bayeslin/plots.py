@@ -59,10 +59,12 @@ def plot_output_correlations(
 def plot_calibration(ranks: Mapping[str, np.ndarray], draws: int, *, bins: int = 10, axes: Any = None) -> Any:
     """Histograms of ranks (simulations,) among `draws` draws, a panel for each quantity; returns the axes.
 
-    The band holds 99 % of the counts of a bin where all ranks are equally likely.
+    The band holds 99 % of the counts of a bin where all ranks are equally likely; bins are at most as many as asked for,
+    each with equally many ranks.
     """
     from scipy import stats
 
+    bins = max(count for count in range(1, bins + 1) if (draws + 1) % count == 0)
     if axes is None:
         size = (2.9 * len(ranks), 2.6)
         _, axes = pyplot().subplots(1, len(ranks), figsize=size, sharey=True, layout="constrained", squeeze=False)

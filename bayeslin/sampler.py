@@ -18,7 +18,7 @@ from numpyro.infer import NUTS, init_to_sample
 from tqdm.auto import tqdm
 
 BLOCK = 50  # most draws per call of the compiled program
-ACCEPTANCE = 0.95  # target: penguins leave no divergence in 30 of 30 seeds, at 0.9 in 29, for an eighth more gradients
+ACCEPTANCE = 0.95  # target: a finite network on penguins left no divergence in 30 of 30 seeds, at 0.9 in 29 of 30
 SECONDS = 0.2  # wanted length of a call: how soon Ctrl-C and the progress bar are served
 
 
