@@ -59,8 +59,8 @@ def plot_output_correlations(
 def plot_calibration(ranks: Mapping[str, np.ndarray], draws: int, *, bins: int = 10, axes: Any = None) -> Any:
     """Histograms of ranks (simulations,) among `draws` draws, a panel for each quantity; returns the axes.
 
-    The band holds 99 % of the counts of a bin where all ranks are equally likely; bins are at most as many as asked for,
-    each with equally many ranks.
+    The band holds 99 % of the counts of a bin where all ranks are equally likely. There are at most `bins`, each with
+    equally many ranks.
     """
     from scipy import stats
 
