@@ -16,7 +16,7 @@ COLUMNS = [
     *("function_within", "function_correlation", "function_mcse", "control_mean", "control_lower", "control_upper"),
     *("rhat_max", "ess_min", "divergences"),
 ]
-SMALL = {"draws": 400, "warmup": 400, "chains": 4, "progress": False}
+SMALL = {"draws": 1000, "warmup": 500, "chains": 4, "progress": False}
 
 
 @pytest.fixture(scope="module")

@@ -70,7 +70,7 @@ def pointwise(found):
 @pytest.mark.filterwarnings("ignore:column .* has mean")
 def test_arviz_loo_is_refitting_without_the_row(linnerud):
     X, Y = linnerud
-    law, settings = bl.Proportional(0.5), {"progress": False, "draws": 500, "warmup": 500}
+    law, settings = bl.Proportional(0.5), {"progress": False, "draws": 1000, "warmup": 500}
     post = bl.fit(law, X, Y, **settings)
     logs = post.log_likelihood_loo()
     ours, pareto_k = pointwise(az_loo(post))

@@ -14,7 +14,7 @@ from bayeslin import prediction
 from bayeslin.correlation import to_correlation
 from bayeslin.diagnostics import mcse, write_netcdf
 
-SMALL = {"draws": 400, "warmup": 400, "chains": 4, "progress": False}
+SMALL = {"draws": 1000, "warmup": 500, "chains": 4, "progress": False}
 QUIET = pytest.mark.filterwarnings("ignore::bayeslin.diagnostics.ConvergenceWarning")
 
 
@@ -136,8 +136,8 @@ def test_nngp_outputs_are_exactly_independent_within_draws(data, noise):
 def test_nngp_with_known_noise_is_exact(data, X_new):
     post = bl.fit(bl.NNGP(signal_variance=1.3), data.X, data.Y, noise=0.4, **SMALL)
     assert post.exact
-    assert post.scale.shape == post.noise_cov.shape == (4, 400, 3, 3)
-    assert post.alpha.shape == post.signal_variance.shape == (4, 400)
+    assert post.scale.shape == post.noise_cov.shape == (4, 1000, 3, 3)
+    assert post.alpha.shape == post.signal_variance.shape == (4, 1000)
     mean, cov = oracles.condition(np.eye(3), 0.16 * np.eye(3), data.X, data.Y, X_new, 1.3)
     np.testing.assert_allclose(post.predict(X_new).mean, mean, atol=1e-12)
     np.testing.assert_allclose(post.predict(X_new).cov, cov, atol=1e-12)
@@ -294,7 +294,7 @@ def test_arviz_groups_names_and_round_trip(data, post, tmp_path):
 
     found = post.to_arviz()
     assert found["posterior"]["scale"].dims == ("chain", "draw", "output", "output_other")
-    assert found["posterior"]["scale"].shape == (4, 400, 3, 3)
+    assert found["posterior"]["scale"].shape == (4, 1000, 3, 3)
     assert found["observed_data"]["Y"].dims == ("obs", "output")
     assert found["constant_data"]["X"].dims == ("obs", "feature")
     assert list(found["posterior"]["output"].values) == ["0", "1", "2"]
@@ -338,4 +338,4 @@ def test_every_site_arrives_in_arviz_with_named_dimensions(law, settings, data):
 def test_arviz_of_a_spectrum_and_of_an_exact_posterior(data):
     exact = bl.fit(bl.NNGP(), bl.Spectrum.from_rows(data.X, data.Y), noise=0.5, **SMALL).to_arviz()
     assert exact["observed_data"]["Z"].dims == ("direction", "output")
-    assert exact["posterior"]["scale"].shape == (4, 400, 3, 3)
+    assert exact["posterior"]["scale"].shape == (4, 1000, 3, 3)

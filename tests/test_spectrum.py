@@ -57,7 +57,7 @@ def test_the_remainder_is_never_indefinite(rng):
     R = bl.Spectrum.from_rows(X, Y).R
     assert np.linalg.eigvalsh(R).min() > 0
     Z = np.linalg.svd(X, full_matrices=False)[0].T @ Y
-    assert np.linalg.eigvalsh(Y.T @ Y - Z.T @ Z).min() < 0, "as the difference of cross-products would be"
+    assert np.abs(Y.T @ Y - Z.T @ Z).max() > 1e6 * R.max(), "the difference of cross-products is all rounding"
 
 
 def test_statistics_do_not_grow_with_the_rows(rng):
