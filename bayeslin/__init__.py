@@ -12,7 +12,7 @@ from bayeslin.comparison import Comparison, compare
 from bayeslin.correlation import OutputCorrelation
 from bayeslin.data import Dataset, load_dataset, read_table
 from bayeslin.diagnostics import ConvergenceWarning
-from bayeslin.inference import fit
+from bayeslin.inference import fit, resume
 from bayeslin.noise import Noise
 from bayeslin.posterior import Posterior
 from bayeslin.scale import NNGP, FiniteNetwork, Law, Proportional, ScaleMoments
@@ -41,4 +41,5 @@ __all__ = [
     "load_dataset",
     "models",
     "read_table",
+    "resume",
 ]

@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+LARGEST = 1e100  # of a number in a table: its square, summed over rows, must not overflow
+
 
 class InputError(ValueError):
     """Something that the caller gave cannot be used; the message names it and the remedy."""
@@ -38,6 +40,8 @@ def matrix(values: Any, name: str) -> np.ndarray:
             f"{name} holds {array[row, column]} in row {row}, column {column} (counted from 0); "
             "drop or fill such rows first"
         )
+    if np.abs(array).max() > LARGEST:
+        raise InputError(f"{name} holds {np.abs(array).max():.3g}, too large to be squared; rescale the columns")
     return array
 
 

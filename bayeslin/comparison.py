@@ -16,7 +16,8 @@ from tqdm.auto import tqdm
 
 from bayeslin import checks, plots
 from bayeslin.correlation import to_correlation
-from bayeslin.diagnostics import write_netcdf
+from bayeslin.data import Dataset
+from bayeslin.hyperparameters import is_random
 from bayeslin.inference import fit
 from bayeslin.posterior import Posterior
 from bayeslin.scale import NNGP, FiniteNetwork, Law, Proportional
@@ -29,10 +30,12 @@ FAR = 1.05  # R-hat of a short control fit above which its mean is not trusted
 class Comparison:
     """What `compare` found: `table`, a DataFrame with a row for each law and pair; `posteriors` by name of the law.
 
-    Columns: law, alpha, output_a, output_b; scale_correlation with its Monte Carlo error scale_mcse and 90 % interval
-    scale_lower, scale_upper; function_within and function_correlation (function_mcse) at the rows of the fit;
-    control_mean, control_lower, control_upper over permuted labels (NaN without); rhat_max, ess_min (NaN where the
-    posterior is exact) and divergences of the law's fit. Definitions: design section 5.
+    Columns: law; alpha, its posterior mean where it is inferred, and its 90 % interval alpha_lower, alpha_upper;
+    output_a, output_b; scale_correlation with its Monte Carlo error scale_mcse and 90 % interval scale_lower,
+    scale_upper; function_within and function_correlation (function_mcse) at the rows of the fit; noise_correlation,
+    noise_lower, noise_upper, 0 unless the noise is full; control_mean, control_lower, control_upper over permuted
+    labels (NaN without); rhat_max, ess_min (NaN where the posterior is exact) and divergences of the law's fit.
+    Definitions: design section 5.
     """
 
     table: Any
@@ -83,7 +86,7 @@ class Comparison:
             self.table.to_csv(scratch / "table.csv", index=False)
             self.table.to_json(scratch / "table.json", orient="records", indent=1)
             for name, post in self.posteriors.items():
-                write_netcdf(post.to_arviz(), scratch / f"{_stem(name)}.nc")
+                post.save(scratch / f"{_stem(name)}.nc", log_likelihood=True)
             plots.save(self.plot(), scratch / "correlations.png")
             return [path.replace(folder / path.name) for path in sorted(scratch.iterdir())]
 
@@ -93,21 +96,28 @@ def _stem(name: str) -> str:
     return "".join(c if c.isalnum() else "_" for c in name)
 
 
-def default_laws(alpha: float = 0.5, width: int = 20, depth: int | None = None) -> dict[str, Law]:
+def default_laws(
+    alpha: Any = 0.5, width: int = 20, depth: int | None = None, signal_variance: Any = 1.0
+) -> dict[str, Law]:
     """NNGP, finite network and limit at one depth-to-width ratio; depth defaults to alpha times width, rounded.
+
+    An inferred alpha (a distribution or "learn") is the limit's alone: the finite network keeps 0.5 unless it has a
+    depth.
 
     >>> default_laws(alpha=0.5)["finite"].alpha
     0.5
     """
-    alpha, width = checks.number(alpha, "alpha", least=0.0), checks.integer(width, "width")
-    nearest = max(round(alpha * width), int(alpha > 0))
+    limit, width = Proportional(alpha, signal_variance), checks.integer(width, "width")
+    ratio = 0.5 if is_random(limit.alpha) else limit.alpha
+    nearest = max(round(ratio * width), int(ratio > 0))
     depth = nearest if depth is None else checks.integer(depth, "depth", least=0)
-    return {"NNGP": NNGP(), "finite": FiniteNetwork((width,) * depth), "proportional": Proportional(alpha)}
+    finite = FiniteNetwork((width,) * depth, signal_variance)
+    return {"NNGP": NNGP(signal_variance), "finite": finite, "proportional": limit}
 
 
 def compare(
     X: Any,
-    Y: Any,
+    Y: Any = None,
     *,
     laws: Mapping[str, Law] | None = None,
     noise: Any = "isotropic",
@@ -122,9 +132,9 @@ def compare(
 ) -> Comparison:
     """Fit several laws to the same labels and tabulate the output correlations that each of them finds.
 
-    X (n, p), Y (n, D) with D >= 2; laws by name, by default `default_laws()`. control : number of label permutations,
-    each output's centred labels over the rows independently, fitted by the same compiled program with a quarter of the
-    draws; the same ones for every law. The other arguments are those of `fit`.
+    X (n, p), Y (n, D) with D >= 2, or a `Dataset` in place of both; laws by name, by default `default_laws()`.
+    control : number of label permutations, each output's centred labels over the rows independently, fitted by the
+    same compiled program with a quarter of the draws; the same ones for every law. The others are those of `fit`.
 
     >>> X, Y = [[-1.0], [0.0], [1.0]], [[-0.9, -1.1], [0.1, 0.2], [0.8, 0.9]]
     >>> found = compare(X, Y, laws={"NNGP": NNGP()}, noise=0.3)
@@ -143,7 +153,7 @@ def compare(
     control, seed = checks.integer(control, "control", least=0), checks.integer(seed, "seed", least=0)
     if isinstance(X, Spectrum):
         raise checks.InputError("compare permutes rows, so it needs X and Y; with a Spectrum use fit, law by law")
-    array_X, array_Y = checks.rows(X, Y)
+    array_X, array_Y = checks.rows(X.X, X.Y) if isinstance(X, Dataset) else checks.rows(X, Y)
     if array_Y.shape[1] < 2:
         raise checks.InputError(
             "Y has one column, so there is nothing to correlate; give two outputs or more, or use fit"
@@ -200,6 +210,8 @@ def _records(name: str, post: Posterior, controls: np.ndarray | None, control: i
         {
             "law": name,
             "alpha": float(post.alpha.mean()),
+            "alpha_lower": float(np.quantile(post.alpha, 0.05)),
+            "alpha_upper": float(np.quantile(post.alpha, 0.95)),
             "output_a": names[a],
             "output_b": names[b],
             "scale_correlation": found.scale[a, b],
@@ -209,6 +221,9 @@ def _records(name: str, post: Posterior, controls: np.ndarray | None, control: i
             "function_within": found.function_within[a, b],
             "function_correlation": found.function[a, b],
             "function_mcse": found.function_mcse[a, b],
+            "noise_correlation": found.noise[a, b],
+            "noise_lower": found.noise_interval[0, a, b],
+            "noise_upper": found.noise_interval[1, a, b],
             "control_mean": controls[:, a, b].mean(),
             "control_lower": lower[a, b],
             "control_upper": upper[a, b],

@@ -1,4 +1,4 @@
-"""Output correlations as functions of draws: of the scale Q, and of the function at given inputs (design section 5)."""
+"""Output correlations as functions of draws: of the scale Q, the noise, and the function (design section 5)."""
 
 from __future__ import annotations
 
@@ -18,6 +18,8 @@ class OutputCorrelation(NamedTuple):
         Monte Carlo standard error; scale_interval (2, D, D), lower and upper end of its 90 % interval.
     function_within : correlation of E[Cov(f_a, f_b | Q, Sigma, Y)], summed over the inputs.
     function : the same with the covariance of the conditional means over draws added, the total; function_mcse.
+    noise : mean over draws of the correlation in Sigma, apart from the function's; the identity unless noise="full";
+        noise_mcse and noise_interval (2, D, D) as for the scale.
     """
 
     scale: np.ndarray
@@ -26,6 +28,9 @@ class OutputCorrelation(NamedTuple):
     function_within: np.ndarray
     function: np.ndarray
     function_mcse: np.ndarray
+    noise: np.ndarray
+    noise_mcse: np.ndarray
+    noise_interval: np.ndarray
 
 
 def to_correlation(cov: np.ndarray) -> np.ndarray:
@@ -53,13 +58,15 @@ def gram_at_data(spec: Spectrum) -> tuple[np.ndarray, float]:
     return np.diag(spec.lam), 0.0
 
 
-def output_correlation(scale: np.ndarray, given: Conditional, inputs: tuple[np.ndarray, float]) -> OutputCorrelation:
-    """Correlations from draws: scale (chains, draws, D, D), and the conditional functions with the same leading axes.
+def output_correlation(
+    scale: np.ndarray, noise_cov: np.ndarray, given: Conditional, inputs: tuple[np.ndarray, float]
+) -> OutputCorrelation:
+    """Correlations from draws: scale and noise_cov (chains, draws, D, D), conditional functions with the same axes.
 
     inputs : from `gram`; cost does not depend on how many inputs there were.
     """
     G, unreached = inputs
-    rho = to_correlation(scale)
+    rho, noise = to_correlation(scale), to_correlation(noise_cov)
 
     M, coef = np.asarray(given.M), np.asarray(given.coef)
     spread = np.einsum("i,csid->csd", np.diag(G), given.var) + unreached * np.asarray(given.q)
@@ -75,10 +82,14 @@ def output_correlation(scale: np.ndarray, given: Conditional, inputs: tuple[np.n
     own = np.diagonal(unit, axis1=-2, axis2=-1)
     influence = unit - corr * (own[..., :, None] + own[..., None, :]) / 2.0
     return OutputCorrelation(
-        rho.mean((0, 1)),
-        mcse(rho),
-        np.quantile(rho, [0.05, 0.95], axis=(0, 1)),
+        *_summary(rho),
         to_correlation(within.mean((0, 1))),
         corr,
         mcse(influence) * (1 - np.eye(len(corr))),
+        *_summary(noise),
     )
+
+
+def _summary(draws: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Mean over draws, its Monte Carlo error, and the 90 % interval."""
+    return draws.mean((0, 1)), mcse(draws), np.quantile(draws, [0.05, 0.95], axis=(0, 1))

@@ -140,6 +140,18 @@ def read_table(path: Any, targets: Any = None, features: Any = None) -> Dataset:
     >>> read_table(shipped_path("linnerud"), targets=["Pulse"], features=["Situps", "Jumps"])
     Dataset('linnerud': 20 rows, 2 features, outputs Pulse)
     """
+    table = read_frame(path)
+    path = Path(path).expanduser()
+    if targets is None:
+        targets = _TARGETS.get(path.stem, ())
+        if not targets or not set(targets) <= set(table.columns):
+            columns = ", ".join(table.columns)
+            raise checks.InputError(f"which columns of {path.name} are the targets? give targets; it has {columns}")
+    return Dataset.from_frame(table, targets, features, name=path.stem)
+
+
+def read_frame(path: Any) -> Any:
+    """The data frame in a csv or parquet file, cells as they are; raises `InputError` if there is none."""
     try:
         path = Path(path).expanduser()
         if path.is_dir():
@@ -150,13 +162,7 @@ def read_table(path: Any, targets: Any = None, features: Any = None) -> Dataset:
         table = read_parquet(path) if path.suffix == ".parquet" else read_csv(path)
     except (OSError, RuntimeError, TypeError) as error:
         raise checks.InputError(f"{path} cannot be read ({error}); give the path of a csv or parquet file") from None
-    table.columns = [str(column).strip() for column in table.columns]
-    if targets is None:
-        targets = _TARGETS.get(path.stem, ())
-        if not targets or not set(targets) <= set(table.columns):
-            columns = ", ".join(table.columns)
-            raise checks.InputError(f"which columns of {path.name} are the targets? give targets; it has {columns}")
-    return Dataset.from_frame(table, targets, features, name=path.stem)
+    return table.set_axis([str(column).strip() for column in table.columns], axis=1)
 
 
 def datasets() -> tuple[str, ...]:

@@ -79,9 +79,26 @@ def to_arviz(groups: Mapping[str, Mapping[str, np.ndarray]], coords: dict, dims:
     return data
 
 
+def annotate(data: Any, attributes: Mapping[str, str], arrays: Mapping[str, tuple]) -> None:
+    """Add attributes to the group `posterior`, and arrays (dims, values) to `constant_data`."""
+    data["posterior"].attrs.update(attributes)
+    for name, variable in arrays.items():
+        data["constant_data"][name] = variable
+
+
 def write_netcdf(data: Any, path: Path) -> None:
     """One netCDF file of what `to_arviz` gave."""
     data.to_netcdf(str(path), engine="h5netcdf")
+
+
+def read_netcdf(path: Path, groups: tuple[str, ...]) -> dict[str, Any]:
+    """Those groups of a netCDF file that it has, as xarray datasets in memory."""
+    import h5netcdf
+    import xarray
+
+    with h5netcdf.File(path, "r") as file:
+        present = [name for name in groups if name in file.groups]
+    return {name: xarray.load_dataset(path, group=name, engine="h5netcdf") for name in present}
 
 
 def _columns(array: np.ndarray) -> list[np.ndarray]:

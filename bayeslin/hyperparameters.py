@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+import math
+from typing import Any, ClassVar
 
 import jax
 import numpy as np
@@ -11,9 +12,49 @@ import numpyro.distributions as dist
 
 from bayeslin import checks
 
+# Distributions that a file may name; all scalar, over positive numbers for at least some parameters.
+STORED = (
+    *("BetaPrime", "Chi2", "Exponential", "Gamma", "HalfCauchy", "HalfNormal", "InverseGamma"),
+    *("LogNormal", "LogUniform", "Pareto", "Uniform", "Weibull"),
+)
+
+
+class Unrecorded(dist.Distribution):
+    """A prior of which a file keeps only its text: it has a name, but cannot be sampled or evaluated."""
+
+    arg_constraints: ClassVar[dict] = {}
+    support = dist.constraints.positive
+    pytree_aux_fields = ("text",)
+
+    def __init__(self, text: str):
+        self.text = text
+        super().__init__()
+
+    def sample(self, key: Any, sample_shape: tuple = ()) -> Any:
+        """Refuse: the file does not hold this distribution."""
+        raise checks.InputError(f"the file keeps the prior {self.text} as text only; give the law, or noise, again")
+
+    log_prob = sample
+
+
+def default_prior(name: str) -> Any:
+    """What "learn" stands for."""
+    if name == "alpha":
+        return dist.LogNormal(math.log(0.5), 1.0)
+    if name == "signal_variance":
+        return dist.LogNormal(0.0, 1.0)
+    raise checks.InputError(f'{name} has no default prior to "learn" it from; give a distribution')
+
 
 def checked(name: str, value: Any, **bounds: Any) -> Any:
-    """A number within bounds, a scalar distribution over the positive numbers, or a traced scalar, as it came."""
+    """A number within bounds, a scalar distribution over the positive numbers, or a traced scalar, as it came.
+
+    "learn" stands for `default_prior(name)`.
+    """
+    if isinstance(value, str):
+        if value == "learn":
+            return default_prior(name)
+        raise checks.InputError(f'{name} must be a number, a NumPyro distribution or "learn", got {value!r}')
     if isinstance(value, dist.Distribution):
         if value.shape() != () or not _is_positive(value.support):
             raise checks.InputError(
@@ -49,6 +90,8 @@ def describe(value: Any) -> str:
     """
     if not is_random(value):
         return str(value)
+    if isinstance(value, Unrecorded):
+        return value.text
     parameters = {name: getattr(value, name, None) for name in value.arg_constraints}
     numbers = [f"{name}={float(x):g}" for name, x in parameters.items() if x is not None and np.ndim(x) == 0]
     return f"{type(value).__name__}({', '.join(numbers)})"
@@ -70,3 +113,29 @@ def upper_point(value: Any, probability: float = 0.999) -> float:
         return float(value)
     draws = value.sample(jax.random.key(0), (100_000,))
     return float(jax.numpy.quantile(draws, probability))
+
+
+def encode(value: Any) -> Any:
+    """A hyperparameter as JSON: a number, the name and numbers of a distribution in `STORED`, any other as text.
+
+    >>> encode(dist.HalfNormal(2.0)), encode(0.5)
+    ({'distribution': 'HalfNormal', 'parameters': {'scale': 2.0}}, 0.5)
+    """
+    if not is_random(value):
+        return float(value)
+    name = type(value).__name__
+    parameters = [parameter for parameter in value.arg_constraints if np.shape(getattr(value, parameter)) == ()]
+    if name in STORED and type(value) is getattr(dist, name) and len(parameters) == len(value.arg_constraints):
+        return {"distribution": name, "parameters": {p: float(getattr(value, p)) for p in parameters}}
+    return {"text": describe(value)}
+
+
+def decode(stored: Any) -> Any:
+    """The hyperparameter that `encode` wrote; runs nothing that is not named in `STORED`."""
+    if isinstance(stored, (int, float)):
+        return float(stored)
+    if "text" in stored:
+        return Unrecorded(str(stored["text"]))
+    if stored["distribution"] not in STORED:
+        raise checks.InputError(f"the file names a distribution that files may not, {stored['distribution']!r}")
+    return getattr(dist, stored["distribution"])(**{name: float(x) for name, x in stored["parameters"].items()})

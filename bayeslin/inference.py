@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import warnings
+from dataclasses import replace
 from typing import Any
 
 import jax
 import numpy as np
 
 from bayeslin import checks, diagnostics, models, sampler
+from bayeslin.data import Dataset
 from bayeslin.hyperparameters import is_random
 from bayeslin.noise import Noise
 from bayeslin.posterior import Posterior
@@ -34,7 +36,8 @@ def fit(
     """Posterior of a law of Q given labels, by NUTS in float64; exact where nothing is left to sample.
 
     law : `NNGP()`, `FiniteNetwork(widths)` or `Proportional(alpha)`.
-    X : (n, p) inputs, or a `Spectrum` in place of X and Y. Y : (n, D) labels. Nothing is centred or scaled here.
+    X : (n, p) inputs, Y : (n, D) labels; or in place of both a `Dataset`, whose table's units predictions then answer
+        in, or a `Spectrum`. Nothing is centred or scaled here (`Dataset.standardize` does).
     noise : a number is the known sd of all labels; "isotropic", "diagonal", "full" are inferred, see `Noise`.
     space : "scale" samples Q, functions integrated out; "weights" samples every weight matrix of a `FiniteNetwork`.
     draws : kept draws of each chain, after `warmup`. Names default to the columns of data frames.
@@ -59,8 +62,15 @@ def fit(
         "chains": checks.integer(chains, "chains"),
         "space": space,
     }
+    dataset = X if isinstance(X, Dataset) else None
+    if dataset is not None:
+        if Y is not None:
+            raise checks.InputError("a Dataset brings its labels; leave Y out")
+        feature_names = dataset.feature_names if feature_names is None else feature_names
+        output_names = dataset.output_names if output_names is None else output_names
+        X, Y = dataset.X, dataset.Y
     spec, rows = _statistics(X, Y)
-    _check_noise_scale(noise, spec)
+    _check_label_scale(noise, spec)
     names = (
         _names(feature_names, X, len(spec.V), "feature names"),
         _names(output_names, Y, spec.outputs, "output names"),
@@ -71,21 +81,66 @@ def fit(
         eye = np.eye(spec.outputs)[None, None]
         sampled = sampler.Draws({"scale": eye, "noise_cov": noise.sd**2 * eye}, {}, None)
     else:
-        model: Any = _scale_model if space == "scale" else _weight_model
-        args = (spec.padded(), law, noise) if space == "scale" or rows is None else (*rows, law, noise)
-        sampled = sampler.sample(
-            model,
-            args,
-            key=jax.random.key(seed),
-            draws=draws,
-            warmup=warmup,
-            chains=chains,
-            progress=progress,
-            label=repr(law),
+        sampled = _sample(law, noise, spec, rows, settings, draws, progress)
+    return _finish(Posterior(law, noise, spec, rows, sampled, settings, *names, dataset))
+
+
+def resume(
+    post: Posterior, draws: int = 1000, *, law: Law | None = None, noise: Any = None, progress: bool = True
+) -> Posterior:
+    """The posterior with `draws` more draws of each chain, by the sampler as it was adapted: no new warm-up.
+
+    The draws are those that one longer `fit` would have made, also after `save` and `load` in another process. law,
+    noise : only needed where a loaded file keeps a prior as text. Raises `InputError` for an exact or thinned posterior
+    and for a file of another NumPyro whose sampler differs.
+
+    >>> import bayeslin as bl
+    >>> post = fit(bl.NNGP(), [[-1.0], [0.0], [1.0]], [[-0.9], [0.1], [0.8]], draws=500, progress=False)
+    >>> resume(post, draws=1000, progress=False).scale.shape
+    (4, 1500, 1, 1)
+    """
+    draws = checks.integer(draws, "draws")
+    if post.sampled.state is None:
+        what = "exact, so there is nothing to add" if post.exact else "thinned; resume the whole one"
+        raise checks.InputError(f"this posterior is {what}")
+    law, noise = post.law if law is None else law, post.noise if noise is None else Noise(noise)
+    if repr(law) != repr(post.law) or repr(noise) != repr(post.noise):
+        raise checks.InputError(
+            f"the posterior to resume has law {post.law!r} and noise {post.noise!r}, got {law!r} and {noise!r}"
         )
-    post = Posterior(law, noise, spec, rows, sampled, settings, *names)
+    more = _sample(law, noise, post.spec, post.rows, post.settings, draws, progress, post.sampled.state)
+    settings = post.settings | {"draws": post.settings["draws"] + draws}
+    sampled = post.sampled.followed_by(more)
+    return _finish(replace(post, law=law, noise=noise, sampled=sampled, settings=settings))
+
+
+def _sample(
+    law: Law,
+    noise: Noise,
+    spec: Spectrum,
+    rows: tuple | None,
+    settings: dict[str, Any],
+    draws: int,
+    progress: bool,
+    state: tuple | None = None,
+) -> sampler.Draws:
+    weights = settings["space"] == "weights" and rows is not None
+    return sampler.sample(
+        _weight_model if weights else _scale_model,
+        (*rows, law, noise) if weights and rows is not None else (spec.padded(), law, noise),
+        key=jax.random.key(settings["seed"]),
+        draws=draws,
+        warmup=settings["warmup"],
+        chains=settings["chains"],
+        progress=progress,
+        label=repr(law),
+        state=state,
+    )
+
+
+def _finish(post: Posterior) -> Posterior:
     if not post.diagnosis.converged:
-        warnings.warn(f"{law!r}: {post.diagnosis.advice()}", diagnostics.ConvergenceWarning, stacklevel=2)
+        warnings.warn(f"{post.law!r}: {post.diagnosis.advice()}", diagnostics.ConvergenceWarning, stacklevel=3)
     return post
 
 
@@ -119,13 +174,16 @@ def _statistics(X: Any, Y: Any) -> tuple[Spectrum, tuple[np.ndarray, np.ndarray]
     return spec, (X, Y)
 
 
-def _check_noise_scale(noise: Noise, spec: Spectrum) -> None:
-    """Warn where labels dwarf the fixed prior of the noise's sd."""
+def _check_label_scale(noise: Noise, spec: Spectrum) -> None:
+    """Warn where labels are far larger or smaller than the fixed prior of the noise's sd expects."""
     sd = np.sqrt((np.square(spec.Z).sum(0) + np.diag(spec.R)) / spec.n)
-    if noise.has_default_prior and sd.max() > 10:
+    far = np.abs(np.log10(np.maximum(sd, 1e-300)))
+    if noise.has_default_prior and far.max() > 1:
+        output = int(far.argmax())
         warnings.warn(
-            f"output {int(sd.argmax())} has root mean square {sd.max():.3g}, but the prior of the noise's sd is "
-            "half-normal with scale 1: standardise the labels, or give noise a distribution in their units",
+            f"output {output} has root mean square {sd[output]:.3g}, but the prior of the noise's sd is half-normal "
+            "with scale 1: standardise the labels (bl.Dataset.standardize does), or give noise a distribution in their "
+            "units",
             stacklevel=3,
         )
 

@@ -7,6 +7,7 @@ it. No inverse is taken, so chains with condition numbers of 1e12 and bottleneck
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import reduce
 from typing import Any
 
 import jax
@@ -37,6 +38,17 @@ def iter_weights(key: jax.Array, chain: Any, E: Any, s2: Any, widths: Sequence[i
         T = chain[:, -layer, : survivors[layer], : survivors[layer - 1]]
         yield np.asarray(_fill(next(keys), after, _root(widths[layer - 1], E) * T @ before))
     yield np.asarray(_root(widths[-1], E) * chain[:, 0, :, : survivors[-2]] @ after)
+
+
+def iter_posterior_weights(
+    key: jax.Array, chain: Any, Sigma: Any, s2: Any, spec: Spectrum, widths: Sequence[int], dtype: Any
+) -> Iterator[np.ndarray]:
+    """`iter_weights` given labels, for m draws of the chain (m, L, D, D), Sigma (m, D, D) and s2 (m,)."""
+    key_map, key_frames = jax.random.split(key)
+    D = chain.shape[-1]
+    C = reduce(np.matmul, np.moveaxis(chain, 1, 0), np.broadcast_to(np.eye(D), (len(chain), D, D)))
+    E = posterior_input_map(key_map, C[:, :, : ranks(widths, D)[-1]], Sigma, s2, spec)
+    yield from iter_weights(key_frames, chain, E.astype(dtype), s2, widths)
 
 
 def posterior_input_map(key: jax.Array, C: Any, Sigma: Any, s2: Any, spec: Spectrum) -> Any:

@@ -4,22 +4,24 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
-from functools import cached_property, reduce
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import jax
 import numpy as np
 
-from bayeslin import checks, correlation, diagnostics, lifting, loo, prediction
+from bayeslin import checks, coordinates, correlation, diagnostics, lifting, loo, prediction, storage
 from bayeslin._version import __version__
+from bayeslin.data import Dataset
 from bayeslin.hyperparameters import is_random
-from bayeslin.likelihood import Conditional, conditional
-from bayeslin.network import in_double, ranks
+from bayeslin.likelihood import Conditional
+from bayeslin.network import in_double
 from bayeslin.noise import Noise
 from bayeslin.sampler import Draws
 from bayeslin.scale import FiniteNetwork, Law
 from bayeslin.spectrum import Spectrum
+from bayeslin.units import Units
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -28,6 +30,9 @@ class Posterior:
 
     Shapes lead with (chains, draws); an exact posterior repeats its one value. `sites` holds whatever else the model
     recorded (weights, the chain of a finite network), `stats` the sampler's statistics under ArviZ's names.
+
+    Where a `Dataset` was fitted, new inputs and labels come, and predictions leave, in the units of its table, as data
+    frames or arrays; Q, Sigma and s2 stay in the units of the fit.
     """
 
     law: Law
@@ -38,11 +43,12 @@ class Posterior:
     settings: dict[str, Any]
     feature_names: tuple[str, ...]
     output_names: tuple[str, ...]
+    dataset: Dataset | None = None
 
     @property
     def exact(self) -> bool:
         """Whether nothing was left to sample."""
-        return self.sampled.state is None
+        return not self.sampled.stats
 
     @property
     def sites(self) -> dict[str, np.ndarray]:
@@ -81,13 +87,29 @@ class Posterior:
         return np.broadcast_to(array, (self.settings["chains"], self.settings["draws"], *array.shape[2:]))
 
     @cached_property
-    def given(self) -> Conditional:
-        """The function given each draw, leading axes (chains, draws), or (1, 1) where the posterior is exact."""
+    def _mixture(self) -> prediction.Mixture:
         s2 = self.sites["signal_variance"] if is_random(self.law.signal_variance) else self.law.signal_variance
         Q = np.asarray(s2)[..., None, None] * self.sites["scale"]
-        arrays = self.spec._replace(V=None, tol=None)
-        with jax.enable_x64(True):
-            return jax.tree.map(np.asarray, _conditionals(Q, self.sites["noise_cov"], arrays))
+        flat = (-1, *Q.shape[2:])
+        return prediction.Mixture(Q.reshape(flat), self.sites["noise_cov"].reshape(flat), self.spec)
+
+    @property
+    def given(self) -> Conditional:
+        """The function given each draw, leading axes (chains, draws), or (1, 1) where the posterior is exact."""
+        lead = self.sites["scale"].shape[:2]
+        return jax.tree.map(lambda leaf: leaf.reshape(*lead, *leaf.shape[1:]), self._mixture.given)
+
+    def thin(self, every: int) -> Posterior:
+        """Every so manieth draw of each chain, for less memory and faster predictions; it cannot be resumed."""
+        every = checks.integer(every, "every")
+        if self.exact:
+            return self
+        sites, stats = (
+            {name: values[:, ::every] for name, values in part.items()}
+            for part in (self.sampled.sites, self.sampled.stats)
+        )
+        settings = self.settings | {"draws": -(-self.settings["draws"] // every)}
+        return replace(self, sampled=Draws(sites, stats, None), settings=settings)
 
     @cached_property
     def diagnosis(self) -> diagnostics.Diagnosis:
@@ -101,28 +123,42 @@ class Posterior:
         return diagnostics.diagnose(quantities, self.stats["diverging"])
 
     def predict(self, X_new: Any, *, noise: bool = False) -> prediction.Prediction:
-        """The function at X_new (m, p), noise-free, or labels there with noise=True."""
-        X_new = self._new_rows(X_new)
-        return prediction.Prediction(self._flat, self.spec, X_new, noise)
+        """The function at X_new (m, p), noise-free, or labels there with noise=True; in label units, with names."""
+        return prediction.Prediction(self._mixture, self.units.inputs(X_new), noise, self.units)
 
     def log_score(self, X_new: Any, Y_new: Any) -> np.ndarray:
-        """Log predictive density of each row of labels Y_new (m, D) at X_new (m, p): (m,), in nats."""
-        X_new, Y_new = self._new_rows(X_new), checks.matrix(Y_new, "Y_new")
-        if Y_new.shape != (len(X_new), self.spec.outputs):
-            raise checks.InputError(f"Y_new must have shape {(len(X_new), self.spec.outputs)}, got {Y_new.shape}")
-        return prediction.log_score(self._flat, self.spec, X_new, Y_new)
-
-    def _new_rows(self, X_new: Any) -> np.ndarray:
-        """Inputs (m, p); a data frame must have the columns of the fit in their order, where the fit had names."""
-        names = tuple(map(str, getattr(X_new, "columns", self.feature_names)))
-        named = self.feature_names != tuple(map(str, range(len(self.feature_names))))
-        if named and names != self.feature_names:
-            raise checks.InputError(f"X_new has the columns {names}, the fit had {self.feature_names}; give those")
-        return checks.new_rows(X_new, len(self.feature_names))
+        """Log predictive density of each row of labels Y_new (m, D) at X_new (m, p): (m,), in nats, in label units."""
+        X_new = self.units.inputs(X_new)
+        inside = prediction.log_score(self._mixture, X_new, self.units.labels(Y_new, len(X_new)))
+        return inside - np.log(self.units.scale).sum()
 
     @property
-    def _flat(self) -> Conditional:
-        return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), self.given)
+    def units(self) -> Units:
+        """Names, and the way from the table's units to those of the fit."""
+        return Units(self.feature_names, self.output_names, self.dataset)
+
+    def save(self, path: Any, *, log_likelihood: bool = False) -> None:
+        """Write one netCDF file that `Posterior.load` and ArviZ open, whole or not at all.
+
+        It holds the draws, the data, the settings and what `resume` needs; with log_likelihood=True also the
+        leave-one-row-out densities for `az.loo` (chains x draws x n numbers). Priors on hyperparameters are kept by
+        name and numbers for NumPyro's common distributions, as text otherwise.
+        """
+        storage.save(self, path, log_likelihood=log_likelihood)
+
+    @classmethod
+    def load(cls, path: Any) -> Posterior:
+        """The posterior in a file that `save` wrote; runs nothing that the file holds, raises `InputError` if unusable.
+
+        >>> import tempfile, bayeslin as bl
+        >>> post = bl.fit(bl.NNGP(), [[-1.0], [0.0], [1.0]], [[-0.9], [0.1], [0.8]], noise=0.3)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     post.save(f"{folder}/model.nc")
+        ...     again = bl.Posterior.load(f"{folder}/model.nc")
+        >>> again.predict([[2.0]]).mean.round(3)
+        array([[1.627]])
+        """
+        return cls(**storage.load(path))
 
     def log_likelihood_loo(self) -> np.ndarray:
         """Log density of every row of labels given all other rows and each draw of (Q, Sigma): (chains, draws, n).
@@ -133,8 +169,8 @@ class Posterior:
         """
         if self.rows is None:
             raise checks.InputError("leaving out rows needs the rows; fit X and Y instead of a Spectrum")
-        logs = loo.log_likelihood_loo(self._flat, self.spec, *self.rows)
-        return self._broadcast(logs.reshape(*self.given.q.shape[:2], -1))
+        logs = loo.log_likelihood_loo(self._mixture.given, self.spec, *self.rows)
+        return self._broadcast(logs.reshape(*self.sites["scale"].shape[:2], -1))
 
     def sample_weights(self, key: jax.Array, shape: tuple[int, ...] = ()) -> list[np.ndarray]:
         """Whole networks from the posterior, no MCMC over weights: arrays (*shape, N_l, N_{l-1}), input layer first.
@@ -154,29 +190,23 @@ class Posterior:
         key_draw, key_layers = jax.random.split(key)
         chains, draws = self.sites["scale"].shape[:2]
         chosen = np.unravel_index(jax.random.choice(key_draw, chains * draws, (math.prod(shape),)), (chains, draws))
-        layers = in_double(self._layers(key_layers, self.law.widths, chosen, dtype))
+        if self.settings["space"] == "weights":
+            names = [f"W_{layer}" for layer in range(1, len(self.law.widths) + 2)]
+            layers: Iterator[np.ndarray] = (self.sites[name][chosen].astype(dtype) for name in names)
+        else:
+            D = self.spec.outputs
+            chain = self.sites["factors"][chosen] if self.law.widths else np.empty((len(chosen[0]), 0, D, D))
+            given = (chain, self.noise_cov[chosen], self.signal_variance[chosen], self.spec, self.law.widths)
+            layers = in_double(lifting.iter_posterior_weights(key_layers, *given, dtype))
         return (W.reshape(*shape, *W.shape[1:]) for W in layers)
 
-    def _layers(self, key: jax.Array, widths: tuple[int, ...], chosen: Any, dtype: Any) -> Iterator[np.ndarray]:
-        D = self.spec.outputs
-        if self.settings["space"] == "weights":
-            yield from (self.sites[f"W_{layer}"][chosen].astype(dtype) for layer in range(1, len(widths) + 2))
-            return
-        key_map, key_frames = jax.random.split(key)
-        count = len(chosen[0])
-        chain = self.sites["factors"][chosen] if widths else np.empty((count, 0, D, D))
-        C = reduce(np.matmul, np.moveaxis(chain, 1, 0), np.broadcast_to(np.eye(D), (count, D, D)))
-        C, s2 = C[:, :, : ranks(widths, D)[-1]], self.signal_variance[chosen]
-        E = lifting.posterior_input_map(key_map, C, self.noise_cov[chosen], s2, self.spec)
-        yield from lifting.iter_weights(key_frames, chain, E.astype(dtype), s2, widths)
-
     def output_correlation(self, X_new: Any = None) -> correlation.OutputCorrelation:
-        """Output correlations of the scale, and of the function at X_new (m, p), by default at the rows of the fit."""
+        """Output correlations of scale, noise, and the function at X_new (m, p), by default at the rows of the fit."""
         if X_new is None:
             inputs = correlation.gram_at_data(self.spec)
         else:
-            inputs = correlation.gram(self._new_rows(X_new), self.spec)
-        return correlation.output_correlation(self.sites["scale"], self.given, inputs)
+            inputs = correlation.gram(self.units.inputs(X_new), self.spec)
+        return correlation.output_correlation(self.sites["scale"], self.sites["noise_cov"], self.given, inputs)
 
     def to_arviz(self, *, log_likelihood: bool = True) -> Any:
         """`InferenceData` (ArviZ 0.23) or `DataTree` (1.x) with real dimension names.
@@ -185,24 +215,13 @@ class Posterior:
         (chain, draw, obs), each row given the others, for `az.loo`; it takes chains x draws x n numbers, so that many
         rows may want log_likelihood=False.
         """
-        matrix = ["output", "output_other"]
-        dims = {name: matrix for name in ("scale", "scale_correlation", "noise_cov", "labels_outside")}
-        dims |= {"factors": ["layer", "factor_row", "factor_column"]}
-        if self.sites.get("noise_sd", np.empty(0)).ndim == 3:
-            dims |= {"noise_sd": ["output"]}
-        last = sum(name.startswith("W_") for name in self.sites)
-        units = ["feature", *(f"unit_{layer}" for layer in range(1, last)), "output"]
-        dims |= {f"W_{layer}": [units[layer], units[layer - 1]] for layer in range(1, last + 1)}
-        dims |= {"X": ["obs", "feature"], "Y": ["obs", "output"], "Z": ["direction", "output"], "lam": ["direction"]}
-        coords: dict[str, list] = {"output": list(self.output_names), "output_other": list(self.output_names)}
         posterior = {"scale": self.scale, "noise_cov": self.noise_cov}
         posterior["scale_correlation"] = correlation.to_correlation(self.scale)
         posterior |= {name: site for name, site in self.sites.items() if name not in posterior}
         observed, constant = {"Z": self.spec.Z, "labels_outside": self.spec.R}, {"lam": self.spec.lam}
-        coords["direction"] = list(range(self.spec.rank))
         if self.rows is not None:
             observed, constant = {"Y": self.rows[1]}, {"X": self.rows[0]}
-            coords |= {"obs": list(range(len(self.rows[0]))), "feature": list(self.feature_names)}
+        coords, dims = coordinates.named(self.sites, self.rows, self.spec.rank, self.feature_names, self.output_names)
         groups = {"posterior": posterior, "sample_stats": self.stats, "observed_data": observed}
         if log_likelihood and self.rows is not None:
             groups["log_likelihood"] = {"Y": self.log_likelihood_loo()}
@@ -213,8 +232,3 @@ class Posterior:
     def __repr__(self) -> str:
         n, D = int(self.spec.n), self.spec.outputs
         return f"Posterior({self.law!r}, noise={self.noise!r}, n={n}, outputs={D}: {self.diagnosis.advice()})"
-
-
-@jax.jit
-def _conditionals(Q: Any, Sigma: Any, spec: Spectrum) -> Conditional:
-    return jax.vmap(jax.vmap(conditional, (0, 0, None)), (0, 0, None))(Q, Sigma, spec)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cached_property, partial
 from typing import Any
 
@@ -13,33 +13,77 @@ import numpy as np
 from jax.scipy.special import logsumexp, ndtr, ndtri
 
 from bayeslin import checks
-from bayeslin.likelihood import Conditional
+from bayeslin.likelihood import Conditional, conditional
 from bayeslin.spectrum import Spectrum
+from bayeslin.units import Units
 
-BLOCK = 4_000_000  # numbers held at once: rows x draws x outputs
+BLOCK = 4_000_000  # numbers held at once: rows x draws x outputs, or draws x directions x outputs
+
+
+class Mixture:
+    """What a prediction is a mixture over: draws of s2 Q and of Sigma, (s, D, D) each, and the data's statistics."""
+
+    def __init__(self, Q: np.ndarray, Sigma: np.ndarray, spec: Spectrum):
+        self.Q, self.Sigma, self.spec = Q, Sigma, spec
+
+    def __len__(self) -> int:
+        return len(self.Q)
+
+    @cached_property
+    def given(self) -> Conditional:
+        """The function given each draw, leading axis (s,), all at once."""
+        return self._conditional(slice(None))
+
+    def blocks(self, chosen: Any = None) -> Iterator[Conditional]:
+        """The function given each draw, or each of the chosen draws, as many at a time as memory allows."""
+        size = max(1, BLOCK // (self.spec.rank * self.spec.outputs))
+        if chosen is None and size >= len(self):
+            yield self.given
+            return
+        indices = np.arange(len(self)) if chosen is None else np.asarray(chosen)
+        for start in range(0, len(indices), size):
+            yield self._conditional(indices[start : start + size])
+
+    def _conditional(self, chosen: Any) -> Conditional:
+        arrays = self.spec._replace(V=None, tol=None)
+        with jax.enable_x64(True):
+            return jax.tree.map(np.asarray, _conditionals(self.Q[chosen], self.Sigma[chosen], arrays))
 
 
 class Prediction:
     """Posterior of f at m new inputs, or of labels there; every draw counts.
 
-    Attributes: mean (m, D), cov (m, D, D) over the outputs of a row, std (m, D); methods `quantile`, `interval`,
-    `sample`. In label units. Rows are taken in blocks, so memory does not grow with m beyond the answer.
+    Attributes: mean (m, D), cov (m, D, D) over the outputs of a row, std (m, D), output_names; methods `quantile`,
+    `interval`, `sample`, `to_frame`. In label units. Rows and draws are taken in blocks, so that memory grows with the
+    answer only.
     """
 
-    def __init__(self, given: Conditional, spec: Spectrum, X: np.ndarray, noise: bool):
-        self._given, self._spec, self._X, self._noise = given, spec, X, bool(noise)
-        self._T, self._unreached = spec.project(X)
+    def __init__(self, mixture: Mixture, X: np.ndarray, noise: bool, units: Units):
+        self._mixture, self._X, self._noise, self._units = mixture, X, bool(noise), units
+        self._T, self._unreached = mixture.spec.project(X)
+
+    @property
+    def output_names(self) -> tuple[str, ...]:
+        """Names of the D outputs."""
+        return self._units.output_names
 
     @cached_property
+    def _mean(self) -> np.ndarray:
+        maps = sum(np.einsum("sid,sad->ia", given.coef, given.M) for given in self._mixture.blocks())
+        return self._T @ maps / len(self._mixture)
+
+    @property
     def mean(self) -> np.ndarray:
         """Mean (m, D)."""
-        return self._T @ np.einsum("sid,sad->ia", self._given.coef, self._given.M) / len(self._given.q)
+        return self._mean * self._units.scale + self._units.shift
 
     @cached_property
     def cov(self) -> np.ndarray:
         """Joint covariance of the outputs of a row, (m, D, D)."""
-        compute = partial(_moments, self._given, self._noise)
-        return by_blocks(compute, self._given, self._T, self._unreached)
+        total = np.zeros((*self._mean.shape, self._mean.shape[1]))
+        for given in self._mixture.blocks():
+            total += by_blocks(partial(_spread, given, self._noise), given.q.size, self._T, self._unreached, self._mean)
+        return total / len(self._mixture) * np.outer(self._units.scale, self._units.scale)
 
     @property
     def std(self) -> np.ndarray:
@@ -51,8 +95,14 @@ class Prediction:
         probability = checks.number(probability, "probability", above=0.0)
         if probability >= 1:
             raise checks.InputError(f"probability must lie between 0 and 1, got {probability}")
-        compute = partial(_quantiles, self._given, self._noise, probability)
-        return by_blocks(compute, self._given, self._T, self._unreached)
+
+        def compute(T: Any, unreached: Any) -> Any:
+            parts = [_components(given, self._noise, T, unreached) for given in self._mixture.blocks()]
+            return _quantiles(*map(jnp.concatenate, zip(*parts, strict=True)), probability)
+
+        return by_blocks(compute, self._mixture.Q[..., 0].size, self._T, self._unreached) * self._units.scale + (
+            self._units.shift
+        )
 
     def interval(self, coverage: float = 0.9) -> np.ndarray:
         """Central interval: (2, m, D), lower and upper ends."""
@@ -63,27 +113,49 @@ class Prediction:
 
     def sample(self, key: jax.Array, shape: tuple[int, ...] = ()) -> np.ndarray:
         """Joint draws over all rows and outputs, (*shape, m, D); posterior draws are taken with replacement."""
+        shape = checks.shape(shape)
         with jax.enable_x64(True):
-            shape = checks.shape(shape)
             key_draw, key_map = jax.random.split(key)
-            chosen = jax.random.choice(key_draw, len(self._given.q), (math.prod(shape),))
-            given = jax.tree.map(lambda leaf: leaf[np.asarray(chosen)], self._given)
+            chosen = jax.random.choice(key_draw, len(self._mixture), (math.prod(shape),))
             keys = jax.random.split(key_map, len(chosen))
-            sample = _sample(given, keys, self._X, self._T, self._spec.V, self._noise)
-        return np.asarray(sample).reshape(*shape, *self.mean.shape)
+            parts, start = [np.empty((0, *self._mean.shape))], 0
+            for given in self._mixture.blocks(chosen):
+                own = keys[start : start + len(given.q)]
+                parts.append(np.asarray(_sample(given, own, self._X, self._T, self._mixture.spec.V, self._noise)))
+                start += len(given.q)
+        return np.concatenate(parts).reshape(*shape, *self._mean.shape) * self._units.scale + self._units.shift
+
+    def to_frame(self, coverage: float = 0.9) -> Any:
+        """A data frame with the columns NAME_mean, NAME_sd, NAME_lower, NAME_upper for each output, a line a row."""
+        import pandas as pd
+
+        mean, std, (lower, upper) = self.mean, self.std, self.interval(coverage)
+        parts = {"mean": mean, "sd": std, "lower": lower, "upper": upper}
+        return pd.DataFrame(
+            {f"{name}_{what}": part[:, d] for d, name in enumerate(self.output_names) for what, part in parts.items()}
+        )
 
 
-def by_blocks(compute: Callable, given: Conditional, *rows: np.ndarray) -> np.ndarray:
-    """Apply `compute` to blocks of rows small enough for memory, in float64, and join the answers."""
-    size = max(1, BLOCK // given.q.size)
+def by_blocks(compute: Callable, width: int, *rows: np.ndarray) -> np.ndarray:
+    """Apply `compute` to blocks of rows small enough for memory, in float64, and join; width : numbers for each row."""
+    size = max(1, BLOCK // width)
     with jax.enable_x64(True):
         parts = [compute(*(a[start : start + size] for a in rows)) for start in range(0, len(rows[0]), size)]
     return np.concatenate([np.asarray(part) for part in parts])
 
 
-def log_score(given: Conditional, spec: Spectrum, X: np.ndarray, Y: np.ndarray) -> np.ndarray:
+def log_score(mixture: Mixture, X: np.ndarray, Y: np.ndarray) -> np.ndarray:
     """Log predictive density of each row of labels, (m,): log of the mean density over draws."""
-    return by_blocks(partial(_log_score, given), given, *spec.project(X), Y)
+    T, unreached = mixture.spec.project(X)
+    total = np.full(len(X), -np.inf)
+    for given in mixture.blocks():
+        total = np.logaddexp(total, by_blocks(partial(_log_score, given), given.q.size, T, unreached, Y))
+    return total - np.log(len(mixture))
+
+
+@jax.jit
+def _conditionals(Q: Any, Sigma: Any, spec: Spectrum) -> Conditional:
+    return jax.vmap(conditional, (0, 0, None))(Q, Sigma, spec)
 
 
 def _variances(given: Conditional, T: Any, unreached: Any) -> Any:
@@ -97,17 +169,22 @@ def _means(given: Conditional, T: Any) -> Any:
 
 
 @partial(jax.jit, static_argnums=1)
-def _moments(given: Conditional, noise: bool, T: Any, unreached: Any) -> Any:
-    means, variances = _means(given, T), _variances(given, T, unreached) + noise
-    moved = means - means.mean(0)
+def _spread(given: Conditional, noise: bool, T: Any, unreached: Any, mean: Any) -> Any:
+    """Sum over draws of the second moments (m, D, D) around `mean`."""
+    moved, variances = _means(given, T) - mean, _variances(given, T, unreached) + noise
     within = jnp.einsum("sad,smd,sbd->mab", given.M, variances, given.M)
-    return (within + jnp.einsum("sma,smb->mab", moved, moved)) / len(given.q)
+    return within + jnp.einsum("sma,smb->mab", moved, moved)
 
 
 @partial(jax.jit, static_argnums=1)
-def _quantiles(given: Conditional, noise: bool, probability: Any, T: Any, unreached: Any) -> Any:
-    means = _means(given, T)
-    sd = jnp.sqrt(jnp.einsum("sad,smd->sma", given.M**2, _variances(given, T, unreached) + noise))
+def _components(given: Conditional, noise: bool, T: Any, unreached: Any) -> Any:
+    """Means and standard deviations (s, m, D) of the mixture's components, output by output."""
+    variances = _variances(given, T, unreached) + noise
+    return _means(given, T), jnp.sqrt(jnp.einsum("sad,smd->sma", given.M**2, variances))
+
+
+@jax.jit
+def _quantiles(means: Any, sd: Any, probability: Any) -> Any:
     ends = means + ndtri(probability) * sd  # the mixture's quantile lies between those of its components
 
     def halve(_, bracket):
@@ -126,7 +203,7 @@ def _log_score(given: Conditional, T: Any, unreached: Any, Y: Any) -> Any:
     errors = jnp.einsum("ma,sad->smd", Y, given.P) - jnp.einsum("mi,sid->smd", T, given.coef)
     log_det = jnp.linalg.slogdet(given.M)[1]
     density = -0.5 * (jnp.log(2 * jnp.pi * variances) + errors**2 / variances).sum(-1) - log_det[:, None]
-    return logsumexp(density, axis=0) - jnp.log(len(given.q))
+    return logsumexp(density, axis=0)
 
 
 @partial(jax.jit, static_argnums=5)

@@ -17,17 +17,30 @@ import numpy as np
 from numpyro.infer import NUTS, init_to_sample
 from tqdm.auto import tqdm
 
+from bayeslin import checks
+
 BLOCK = 50  # most draws per call of the compiled program
 ACCEPTANCE = 0.95  # target: a finite network on penguins left no divergence in 30 of 30 seeds, at 0.9 in 29 of 30
 SECONDS = 0.2  # wanted length of a call: how soon Ctrl-C and the progress bar are served
 
 
 class Draws(NamedTuple):
-    """Draws after warm-up: `sites` name -> (chains, draws, ...), `stats` name -> (chains, draws), final `state`."""
+    """Draws after warm-up: `sites` name -> (chains, draws, ...), `stats` name -> (chains, draws).
+
+    state : where the chains stand and how they are adapted, plain arrays; None where they cannot go on.
+    """
 
     sites: dict[str, np.ndarray]
     stats: dict[str, np.ndarray]
-    state: Any
+    state: tuple[np.ndarray, ...] | None
+
+    def followed_by(self, later: Draws) -> Draws:
+        """These draws and then the later ones of the same chains."""
+
+        def join(before: dict, after: dict) -> dict:
+            return {name: np.concatenate([values, after[name]], axis=1) for name, values in before.items()}
+
+        return Draws(join(self.sites, later.sites), join(self.stats, later.stats), later.state)
 
 
 def sample(
@@ -41,34 +54,60 @@ def sample(
     progress: bool = True,
     label: str = "",
     per_chain: Any = (),
+    state: tuple[np.ndarray, ...] | None = None,
 ) -> Draws:
     """Run NUTS on `model(*args)` in float64, chains together, each started from its own prior draw.
 
     model : a module-level function. args : pytrees of numbers and arrays; their structure and shapes choose the
     compiled program, their values are its arguments. per_chain : arguments before these of which every chain has its
     own, leaves (chains, ...). Sites named with a leading underscore are not collected.
+    state : of earlier draws, which these then follow exactly as if they had not been interrupted; no warm-up, no key.
     """
     with jax.enable_x64(True):
         leaves, structure = jax.tree.flatten((*per_chain, *args))
         arrays = [np.asarray(leaf, np.float64) for leaf in leaves]
         own = len(jax.tree.leaves(per_chain))
         program = _program(model, structure, tuple(array.shape for array in arrays), own, warmup)
+        phases = [("warm-up", 0 if state is not None else warmup), ("sampling", draws)]
+        total, title = sum(count for _, count in phases), f"{label} (compiling)".strip()
         blocks = []
-        with tqdm(total=warmup + draws, desc=f"{label} (compiling)".strip(), unit="draw", disable=not progress) as bar:
-            state = program.start(jax.random.split(key, chains), arrays)
-            for phase, count in (("warm-up", warmup), ("sampling", draws)):
-                for after, block in _blocks(program.advance, state, arrays, count):
-                    state = after
+        with tqdm(total=total, desc=title, unit="draw", disable=not progress) as bar:
+            keys = jax.random.split(key, chains)
+            at = program.start(keys, arrays) if state is None else _assemble(program.start, keys, arrays, state)
+            for phase, count in phases:
+                for after, block in _blocks(program.advance, at, arrays, count):
+                    at = after
                     if phase == "sampling":
                         blocks.append(block)
                     bar.set_description(f"{label} {phase}".strip(), refresh=False)
                     bar.update(block["diverging"].shape[1])
     collected = {name: np.concatenate([block[name] for block in blocks], axis=1) for name in blocks[0]}
     stats = {name: collected.pop(name) for name in STATISTICS}
-    return Draws(collected, stats, state)
+    return Draws(collected, stats, _dismantle(at))
 
 
 STATISTICS = ("diverging", "energy", "n_steps", "tree_depth", "acceptance_rate", "step_size", "lp")  # ArviZ's names
+
+
+def _dismantle(state: Any) -> tuple[np.ndarray, ...]:
+    """A state of the kernel as plain arrays, keys by their data."""
+    return tuple(np.asarray(jax.random.key_data(x) if _is_key(x) else x) for x in jax.tree.leaves(state))
+
+
+def _assemble(start: Callable, keys: jax.Array, arrays: list, stored: tuple[np.ndarray, ...]) -> Any:
+    """The state that `_dismantle` took apart; raises `InputError` where it does not fit the kernel."""
+    template, structure = jax.tree.flatten(jax.eval_shape(start, keys, arrays))  # also prepares the kernel
+    leaves = [
+        jax.random.wrap_key_data(jnp.asarray(x)) if _is_key(like) else jnp.asarray(x, like.dtype)
+        for like, x in zip(template, stored, strict=False)
+    ]
+    if [leaf.shape for leaf in leaves] != [like.shape for like in template]:
+        raise checks.InputError("the stored state does not fit this model and version of NumPyro; fit anew instead")
+    return jax.tree.unflatten(structure, leaves)
+
+
+def _is_key(leaf: Any) -> bool:
+    return jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
 
 
 class _Program(NamedTuple):

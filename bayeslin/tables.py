@@ -46,9 +46,20 @@ def read_parquet(path: Path) -> Any:
     try:
         return pd.read_parquet(path)
     except ImportError:
-        raise checks.InputError("reading parquet needs pyarrow: pip install pyarrow, or save it as csv") from None
+        raise checks.InputError("parquet needs pyarrow: pip install 'bayeslin[parquet]', or use csv") from None
     except (ValueError, OSError) as error:
         raise checks.InputError(f"{path.name} is not a parquet table ({str(error).splitlines()[0]})") from None
+
+
+def write_frame(table: Any, path: Path) -> None:
+    """A data frame as parquet or, by any other suffix, as csv."""
+    if path.suffix != ".parquet":
+        table.to_csv(path, index=False, float_format="%.10g")
+        return
+    try:
+        table.to_parquet(path, index=False)
+    except ImportError:
+        raise checks.InputError("parquet needs pyarrow: pip install 'bayeslin[parquet]', or use csv") from None
 
 
 def known(wanted: Iterable[str], columns: Any, name: str) -> list[str]:
@@ -115,4 +126,6 @@ def numbers(values: Any, name: str, kind: str = "") -> np.ndarray:
                 f"{kind}column {name!r} holds {what}, {values.iloc[row]!r} in row {values.index[row]} (from 0); "
                 "give numbers, or leave the column out"
             )
+    if np.abs(array).max(initial=0.0) > checks.LARGEST:
+        raise checks.InputError(f"{kind}column {name!r} holds numbers too large to be squared; rescale it")
     return array

@@ -31,20 +31,25 @@ PLAN = {
     "distributions": "spectrum likelihood",
     "models": "spectrum network scale noise distributions hyperparameters",
     "sampler": "",
+    "storage": "data tables spectrum scale noise hyperparameters sampler diagnostics",
     "diagnostics": "",
+    "coordinates": "",
     "correlation": "spectrum likelihood diagnostics",
-    "prediction": "spectrum likelihood",
+    "units": "data",
+    "prediction": "spectrum likelihood units",
     "loo": "spectrum likelihood",
     "posterior": "spectrum network scale noise hyperparameters likelihood sampler "
-    "lifting loo correlation prediction diagnostics",
-    "inference": "spectrum scale noise hyperparameters models sampler diagnostics posterior",
+    "lifting loo correlation prediction diagnostics data storage coordinates units",
+    "inference": "data spectrum scale noise hyperparameters models sampler diagnostics posterior",
     "plots": "",
     "calibration": "spectrum scale noise hyperparameters likelihood models sampler correlation plots",
-    "comparison": "spectrum scale inference posterior correlation plots diagnostics",
-    "cli": "data comparison diagnostics plots",
+    "comparison": "data hyperparameters spectrum scale inference posterior correlation plots",
+    "reports": "comparison posterior hyperparameters",
+    "commands": "data tables scale inference posterior storage comparison diagnostics plots reports",
+    "cli": "commands data",
 }
 NUMPYRO = {"hyperparameters", "scale", "network", "limit", "noise", "distributions", "models", "sampler", "calibration"}
-LAZY = {"arviz", "pandas", "matplotlib", "sklearn", "dask", "xarray"}
+LAZY = {"arviz", "pandas", "matplotlib", "sklearn", "dask", "xarray", "h5netcdf"}
 
 
 def imports(path, *, top_level_only):

@@ -9,11 +9,14 @@ import pandas as pd
 import pytest
 
 import bayeslin as bl
-from bayeslin import cli
+from bayeslin import cli, commands
+from bayeslin.comparison import default_laws
 
 COLUMNS = [
-    *("law", "alpha", "output_a", "output_b", "scale_correlation", "scale_mcse", "scale_lower", "scale_upper"),
-    *("function_within", "function_correlation", "function_mcse", "control_mean", "control_lower", "control_upper"),
+    *("law", "alpha", "alpha_lower", "alpha_upper", "output_a", "output_b"),
+    *("scale_correlation", "scale_mcse", "scale_lower", "scale_upper"),
+    *("function_within", "function_correlation", "function_mcse"),
+    *("noise_correlation", "noise_lower", "noise_upper", "control_mean", "control_lower", "control_upper"),
     *("rhat_max", "ess_min", "divergences"),
 ]
 SMALL = {"draws": 1000, "warmup": 500, "chains": 4, "progress": False}
@@ -125,8 +128,8 @@ def test_names_that_matplotlib_would_read_as_mathematics_are_drawn(linnerud, tmp
 
 
 def test_small_alpha_still_has_a_layer():
-    assert cli.default_laws(0.01)["finite"].widths == (20,)
-    assert cli.default_laws(0.0)["finite"].widths == ()
+    assert default_laws(0.01)["finite"].widths == (20,)
+    assert default_laws(0.0)["finite"].widths == ()
 
 
 @pytest.mark.parametrize(
@@ -166,7 +169,7 @@ def test_laws_must_be_laws(laws, linnerud):
 def test_compare_command_prints_what_it_read_the_table_and_a_sentence(tmp_path, capsys):
     code = cli.main(["compare", "linnerud", "--control", "0", "--noise", "0.8", "--out", str(tmp_path / "out")])
     printed = capsys.readouterr()
-    assert code == cli.DONE
+    assert code == commands.DONE
     for text in ("20 rows", "centred", "Weight and Waist", "NNGP", "finite", "proportional", "scale correlation"):
         assert text in printed.out
     assert "Proportional(0.5) sampling" in printed.err, "a progress bar per law"
@@ -177,7 +180,7 @@ def test_json_is_the_table_alone_and_unconverged_draws_are_said(capsys):
     few = ["--draws", "20", "--control", "0", "--noise", "0.8", "--seed", "1"]
     code = cli.main(["compare", "linnerud", "--json", "--quiet", *few])
     printed = capsys.readouterr()
-    assert code == cli.NOT_CONVERGED
+    assert code == commands.NOT_CONVERGED
     records = json.loads(printed.out)
     assert set(records[0]) == set(COLUMNS)
     assert "too few draws" in printed.err
@@ -236,7 +239,7 @@ def test_bad_input_is_one_line_on_standard_error_and_writes_nothing(case, tmp_pa
         (tmp_path / name).write_bytes(content)
     arguments, named = BAD[case]
     out = [] if "--out" in arguments else ["--out", "written"]
-    assert cli.main(["compare", *arguments.split(), *out]) == cli.BAD_INPUT
+    assert cli.main(["compare", *arguments.split(), *out]) == commands.BAD_INPUT
     printed = capsys.readouterr()
     assert printed.err.count("\n") == 1
     assert printed.err.startswith("bayeslin: ")
@@ -246,19 +249,19 @@ def test_bad_input_is_one_line_on_standard_error_and_writes_nothing(case, tmp_pa
 
 def test_missing_matplotlib_is_said_before_the_long_work(tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "matplotlib.pyplot", None)
-    assert cli.main(["compare", "linnerud", "--out", str(tmp_path / "out")]) == cli.BAD_INPUT
+    assert cli.main(["compare", "linnerud", "--out", str(tmp_path / "out")]) == commands.BAD_INPUT
     assert capsys.readouterr().err == "bayeslin: pictures need matplotlib: pip install 'bayeslin[plots]'\n"
     assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize(
     ("arguments", "named"),
-    [([], "table"), (["penguins", "--alpha", "much"], "--alpha"), (["penguins", "--size", "3"], "--size")],
+    [([], "table"), (["penguins", "--alpha", "much"], "'much'"), (["penguins", "--size", "3"], "--size")],
     ids=str,
 )
 def test_wrong_options_are_one_line_too(arguments, named):
     command = [sys.executable, "-m", "bayeslin", "compare", *arguments]
     process = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert process.returncode == cli.BAD_INPUT
+    assert process.returncode == commands.BAD_INPUT
     assert process.stderr.count("\n") == 1
     assert named in process.stderr

@@ -1,0 +1,186 @@
+"""Posteriors as netCDF files: written whole or not at all, read without running anything that they hold."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bayeslin import checks, diagnostics
+from bayeslin.data import Dataset
+from bayeslin.hyperparameters import decode, encode
+from bayeslin.noise import Noise
+from bayeslin.sampler import Draws
+from bayeslin.scale import NNGP, FiniteNetwork, Law, Proportional
+from bayeslin.spectrum import Spectrum
+from bayeslin.tables import Column
+
+FORMAT = 1  # raised when older versions could not read a file any more
+ATTRIBUTE = "bayeslin"  # of the group `posterior`: JSON, everything that is not an array
+DERIVED = "scale_correlation"  # written for ArviZ, not read back
+
+
+def save(post: Any, path: Any, *, log_likelihood: bool) -> Path:
+    """Write a posterior to one netCDF file, through a temporary file beside it; returns the path.
+
+    A process killed at any moment leaves the old file or the new one. Raises `InputError` where the folder is missing
+    or cannot be written to, and for a law of the caller's own.
+    """
+    path = Path(path)
+    check_target(path)
+    meta = {"format": FORMAT, "law": _encode_law(post.law), "noise": [post.noise.kind, encode(post.noise.sd)]}
+    meta |= {"settings": post.settings, "features": post.feature_names, "outputs": post.output_names}
+    meta |= {"exact": post.exact, "n": int(post.spec.n), "tol": post.spec.tol, "dataset": _encode_table(post.dataset)}
+    arrays: dict[str, tuple] = {}
+    if post.rows is None:
+        arrays = {"spectrum_V": (("feature", "direction"), post.spec.V)}
+    if post.sampled.state is not None:
+        arrays["sampler_state"] = (("byte",), _pack(post.sampled.state))
+    found = post.to_arviz(log_likelihood=log_likelihood)
+    diagnostics.annotate(found, {ATTRIBUTE: json.dumps(meta)}, arrays)
+    write_whole(path, lambda aside: diagnostics.write_netcdf(found, aside))
+    return path
+
+
+def write_whole(path: Path, write: Callable[[Path], None]) -> None:
+    """Let `write` make a file aside, then put it in the place of `path`: whole or not at all."""
+    handle, name = tempfile.mkstemp(prefix=f".{path.stem[:40]}.", suffix=path.suffix, dir=path.parent)
+    os.close(handle)
+    aside = Path(name)
+    try:
+        write(aside)
+        with aside.open("rb+") as file:
+            os.fsync(file.fileno())
+        aside.chmod(0o666 & ~_umask())
+        aside.replace(path)
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+def load(path: Any) -> dict[str, Any]:
+    """The arguments of the `Posterior` in a file that `save` wrote.
+
+    Raises `InputError` for a file that is missing, damaged, foreign or of a newer format. Names of distributions are
+    looked up in a fixed list; nothing in the file is run.
+    """
+    path = Path(path)
+    try:
+        if not path.is_file():
+            raise checks.InputError(f"there is no file {path}; give one that post.save or `bayeslin fit` wrote")
+        groups = diagnostics.read_netcdf(path, ("posterior", "sample_stats", "observed_data", "constant_data"))
+    except (OSError, ValueError, RuntimeError) as error:
+        if isinstance(error, checks.InputError):
+            raise
+        reason = str(error).splitlines()[0][:80] if str(error) else type(error).__name__
+        raise checks.InputError(f"{path.name} is no netCDF file, or is damaged ({reason}); save it again") from None
+    if "posterior" not in groups or ATTRIBUTE not in groups["posterior"].attrs:
+        raise checks.InputError(f"{path.name} holds no bayeslin posterior; give a file that post.save wrote")
+    try:
+        meta = json.loads(groups["posterior"].attrs[ATTRIBUTE])
+        if meta["format"] > FORMAT:
+            raise checks.InputError(f"{path.name} was written by a newer bayeslin; upgrade: pip install -U bayeslin")
+        return _decode(meta, groups)
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError, OSError) as error:
+        if isinstance(error, checks.InputError):
+            raise
+        raise checks.InputError(f"{path.name} is damaged ({type(error).__name__}: {error}); save it again") from None
+
+
+def check_target(path: Path) -> None:
+    """Refuse, before the long work, a file that could not be written."""
+    if path.is_dir():
+        raise checks.InputError(f"{path} is a folder; give the name of a file, such as {path / 'model.nc'}")
+    if not path.parent.is_dir():
+        raise checks.InputError(f"cannot write {path}: there is no folder {path.parent}; make it first")
+    if not os.access(path.parent, os.W_OK):
+        raise checks.InputError(f"cannot write {path}: {path.parent} is not writable; give another folder")
+
+
+def _decode(meta: dict, groups: dict[str, Any]) -> dict[str, Any]:
+    observed, constant = groups["observed_data"], groups["constant_data"]
+    rows, names = None, (tuple(meta["features"]), tuple(meta["outputs"]))
+    if "X" in constant:
+        rows = (constant["X"].values, observed["Y"].values)
+        spec = Spectrum.from_rows(*rows, tol=meta["tol"])
+    else:
+        V, Z, R = constant["spectrum_V"].values, observed["Z"].values, observed["labels_outside"].values
+        spec = Spectrum(constant["lam"].values, Z, R, meta["n"], V, meta["tol"])
+    thin = (slice(None, 1), slice(None, 1)) if meta["exact"] else ()
+    sites = {str(name): values.values[thin] for name, values in groups["posterior"].items() if name != DERIVED}
+    stats = {str(name): values.values for name, values in groups["sample_stats"].items()} if not meta["exact"] else {}
+    state = _unpack(constant["sampler_state"].values) if "sampler_state" in constant else None
+    kind, sd = meta["noise"]
+    noise = Noise(kind if kind != "isotropic" else decode(sd))
+    noise.sd = decode(sd)
+    dataset = None
+    if meta["dataset"] is not None and rows is not None:
+        stored = meta["dataset"]
+        columns = tuple(Column(name, tuple(levels)) for name, levels in stored["columns"])
+        units = [np.asarray(stored[name]) for name in UNITS]
+        dataset = Dataset(*rows, *names, columns, stored["name"], tuple(stored["notes"]), *units)
+    return {
+        "law": _decode_law(meta["law"]),
+        "noise": noise,
+        "spec": spec,
+        "rows": rows,
+        "sampled": Draws(sites, stats, state),
+        "settings": meta["settings"],
+        "feature_names": names[0],
+        "output_names": names[1],
+        "dataset": dataset,
+    }
+
+
+UNITS = ("x_mean", "x_scale", "y_mean", "y_scale")
+
+
+def _encode_table(dataset: Dataset | None) -> dict | None:
+    if dataset is None:
+        return None
+    units = {name: np.asarray(getattr(dataset, name)).tolist() for name in UNITS}
+    return {"columns": dataset.columns, "name": dataset.name, "notes": dataset.notes, **units}
+
+
+def _encode_law(law: Law) -> dict[str, Any]:
+    if type(law) not in (NNGP, FiniteNetwork, Proportional):
+        raise checks.InputError(f"files hold the laws of this package only, not {type(law).__name__}")
+    stored: dict[str, Any] = {"law": type(law).__name__, "signal_variance": encode(law.signal_variance)}
+    if isinstance(law, FiniteNetwork):
+        stored["widths"] = law.widths
+    if isinstance(law, Proportional):
+        stored |= {"alpha": encode(law.alpha), "steps": law.steps}
+    return stored
+
+
+def _decode_law(stored: dict[str, Any]) -> Law:
+    s2 = decode(stored["signal_variance"])
+    if stored["law"] == "NNGP":
+        return NNGP(s2)
+    if stored["law"] == "FiniteNetwork":
+        return FiniteNetwork(stored["widths"], s2)
+    if stored["law"] == "Proportional":
+        return Proportional(decode(stored["alpha"]), s2, steps=stored["steps"])
+    raise checks.InputError(f"the file names a law that is not of this package, {stored['law']!r}")
+
+
+def _pack(arrays: tuple[np.ndarray, ...]) -> np.ndarray:
+    buffer = io.BytesIO()
+    np.savez(buffer, *arrays)
+    return np.frombuffer(buffer.getvalue(), np.uint8)
+
+
+def _unpack(packed: np.ndarray) -> tuple[np.ndarray, ...]:
+    with np.load(io.BytesIO(np.asarray(packed, np.uint8).tobytes()), allow_pickle=False) as arrays:
+        return tuple(arrays[f"arr_{index}"] for index in range(len(arrays.files)))
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
