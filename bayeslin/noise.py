@@ -21,16 +21,21 @@ class Noise:
 
     A number is the known sd, in label units. "isotropic" infers one sd, "diagonal" one for each output, "full" a
     covariance: correlations from the uniform LKJ prior times such sds. The prior of every sd is half-normal with scale
-    1 in label units, fixed before the labels are seen, which suits labels of sd about 1 (`Dataset.standardize`). A
-    NumPyro distribution over the positive numbers is an isotropic sd with that prior.
+    1 in label units, fixed before the labels are seen, which suits labels of sd about 1 (`Dataset.standardize`), or
+    the distribution `sd`. A NumPyro distribution over the positive numbers alone is an isotropic sd with that prior.
+
+    >>> Noise("full", dist.HalfNormal(50.0))
+    Noise('full', HalfNormal(scale=50))
     """
 
-    def __init__(self, noise: Any):
+    def __init__(self, noise: Any, sd: Any = None):
         self.kind, self.sd = "isotropic", noise
         if isinstance(noise, str):
             if noise not in KINDS:
                 raise checks.InputError(f"noise must be a number, a distribution or one of {KINDS}, got {noise!r}")
-            self.kind, self.sd = noise, dist.HalfNormal(1.0)
+            self.kind, self.sd = noise, dist.HalfNormal(1.0) if sd is None else sd
+            if not is_random(self.sd):
+                raise checks.InputError(f"the sds of {noise} noise need a distribution, such as HalfNormal; got {sd!r}")
         elif isinstance(noise, Noise):
             self.kind, self.sd = noise.kind, noise.sd
         self.sd = checked("noise", self.sd, above=1e-150)  # its square must not vanish
@@ -58,7 +63,9 @@ class Noise:
     def __repr__(self) -> str:
         if not self.is_random:
             return f"{self.sd:g}"
-        return repr(self.kind) if self.has_default_prior else describe(self.sd)
+        if self.has_default_prior:
+            return repr(self.kind)
+        return describe(self.sd) if self.kind == "isotropic" else f"Noise({self.kind!r}, {describe(self.sd)})"
 
 
 jax.tree_util.register_pytree_node(

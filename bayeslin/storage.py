@@ -116,8 +116,7 @@ def _decode(meta: dict, groups: dict[str, Any]) -> dict[str, Any]:
     stats = {str(name): values.values for name, values in groups["sample_stats"].items()} if not meta["exact"] else {}
     state = _unpack(constant["sampler_state"].values) if "sampler_state" in constant else None
     kind, sd = meta["noise"]
-    noise = Noise(kind if kind != "isotropic" else decode(sd))
-    noise.sd = decode(sd)
+    noise = Noise(decode(sd)) if kind == "isotropic" else Noise(kind, decode(sd))
     dataset = None
     if meta["dataset"] is not None and rows is not None:
         stored = meta["dataset"]
