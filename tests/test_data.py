@@ -34,6 +34,14 @@ def test_standardize_is_visible_and_invertible():
         np.testing.assert_allclose(moved.original().Y, data.Y, rtol=1e-12)
 
 
+def test_a_constant_column_becomes_zero():
+    X = np.column_stack([np.arange(3.0), np.full(3, 0.1)])  # the sd of the second rounds to 1e-17
+    data = bl.Dataset(X, X, ("a", "b"), ("c", "d")).standardize()
+    np.testing.assert_array_equal(data.X[:, 1], 0)
+    np.testing.assert_array_equal(data.x_scale[1], 1)
+    np.testing.assert_allclose(data.original().X, X, atol=1e-15)
+
+
 def test_text_keeps_all_its_levels_and_dropped_rows_are_counted():
     data = bl.load_dataset("penguins")
     species = [name for name in data.feature_names if name.startswith("species=")]
