@@ -29,6 +29,10 @@ class Draws(NamedTuple):
     stats: dict[str, np.ndarray]
     state: Any
 
+    def __reduce__(self):
+        """Pickle the state as NumPy arrays: JAX's own come back in single precision outside of its x64 context."""
+        return Draws, (self.sites, self.stats, jax.tree.map(_held, self.state))
+
 
 def sample(
     model: Callable,
@@ -69,6 +73,11 @@ def sample(
 
 
 STATISTICS = ("diverging", "energy", "n_steps", "tree_depth", "acceptance_rate", "step_size", "lp")  # ArviZ's names
+
+
+def _held(leaf: Any) -> Any:
+    """A NumPy array; a key as it is, since only JAX has keys."""
+    return leaf if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key) else np.asarray(leaf)
 
 
 class _Program(NamedTuple):
