@@ -42,6 +42,13 @@ def test_a_constant_column_becomes_zero():
     np.testing.assert_allclose(data.original().X, X, atol=1e-15)
 
 
+@pytest.mark.parametrize("factor", [1e300, 1e-300])
+def test_numbers_that_cannot_be_squared_are_refused(factor):
+    X = np.arange(6.0)[:, None]
+    with pytest.raises(bl.InputError, match="Y holds numbers too large or too small to be squared"):
+        bl.Dataset(X, X * factor, ("a",), ("b",)).standardize()
+
+
 def test_text_keeps_all_its_levels_and_dropped_rows_are_counted():
     data = bl.load_dataset("penguins")
     species = [name for name in data.feature_names if name.startswith("species=")]
