@@ -32,11 +32,12 @@ class DeepLinearRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
 
     Parameters
     ----------
-    alpha : effective depth-to-width ratio of `Proportional(alpha, signal_variance)`, the law where none is given; 0 is
-        the infinitely wide network. A number or a NumPyro distribution over the positive numbers, as is
-    signal_variance : prior variance of the function, s2.
+    alpha : effective depth-to-width ratio of `Proportional(alpha, signal_variance)`, the law where none is given; at
+        least 0, which is the infinitely wide network. A number or a NumPyro distribution over the positive numbers.
+    signal_variance : prior variance s2 of the function, likewise.
     noise : "isotropic", "diagonal", "full", a known sd (in units of a label's sd), or whatever else `bl.Noise` takes.
-    law : a law instead, such as `bl.FiniteNetwork((20, 20))`; alpha and signal_variance then keep their defaults.
+    law : a law instead, such as `bl.FiniteNetwork((20, 20))`; alpha and signal_variance then keep their defaults,
+        so that a search over both takes two grids, `[{"alpha": [0.1, 1.0]}, {"law": [bl.NNGP()]}]`.
     draws, warmup, chains, progress : of the sampler, see `bl.fit`.
     random_state : an integer is the seed of `bl.fit`; None seeds every fit anew from NumPy's global state.
 
@@ -49,8 +50,9 @@ class DeepLinearRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
 
     Raises
     ------
-    InputError : in `fit`, a ValueError, for a label that does not vary, features of which none varies, two columns of
-        one name, or a parameter that cannot be used. ValueError and TypeError are scikit-learn's own, for arrays.
+    InputError : a ValueError; in `fit` for a label that does not vary, features of which none varies, numbers too large
+        or too small to be squared, two outputs of one name, or a parameter that cannot be used.
+    ValueError, TypeError : scikit-learn's own, for what is no array of finite numbers.
 
     Examples
     --------
@@ -103,9 +105,8 @@ class DeepLinearRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
         features = {"dtype": np.float64, "ensure_min_samples": 2}
         X, Y = validate_data(self, X, Y, validate_separately=(features, LABELS))
         check_consistent_length(X, Y)
-        self._vector = Y.ndim == 1
-        X, Y = checks.rows(X, Y)
-        data = Dataset(X, Y, (), ()).standardize()
+        vector = Y.ndim == 1
+        data = Dataset(*checks.rows(X, Y), (), ()).standardize()
         if not data.X.any():
             raise checks.InputError("no feature varies over the rows; a network has nothing to learn from")
         self.posterior_ = inference.fit(
@@ -121,7 +122,7 @@ class DeepLinearRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
             feature_names=getattr(self, "feature_names_in_", None),
             output_names=names,
         )
-        self.output_names_ = self.posterior_.output_names
+        self._vector, self.output_names_ = vector, self.posterior_.output_names
         self.x_mean_, self.x_scale_ = data.x_mean, data.x_scale
         self.y_mean_, self.y_scale_ = data.y_mean, data.y_scale
         return self
