@@ -39,7 +39,9 @@ class Dataset:
     y_scale: Any = field(default=1.0)
 
     def standardize(self) -> Dataset:
-        """Every column centred and divided by its standard deviation (ddof 0); `original` undoes it.
+        """Every column centred and divided by its standard deviation (ddof 0), constants become 0; see `original`.
+
+        Raises `InputError` for numbers whose squares overflow or vanish.
 
         >>> data = load_dataset("linnerud").standardize()
         >>> data.Y.std(0)
@@ -47,8 +49,13 @@ class Dataset:
         """
         moved: dict[str, Any] = {}
         for short, array in {"x": self.X, "y": self.Y}.items():
-            mean, sd = array.mean(0), array.std(0)
-            sd = np.where(sd > 0, sd, 1.0)
+            varies = np.ptp(array, axis=0) > 0  # the sd of a constant column may round to 1e-17 instead of 0
+            with np.errstate(all="ignore"):
+                mean, sd = np.where(varies, array.mean(0), array[0]), np.where(varies, array.std(0), 1.0)
+            if not (np.isfinite(sd) & (sd > 0)).all():
+                raise checks.InputError(
+                    f"{short.upper()} holds numbers too large or too small to be squared; rescale it"
+                )
             shift, scale = getattr(self, f"{short}_mean"), getattr(self, f"{short}_scale")
             moved |= {short.upper(): (array - mean) / sd, f"{short}_mean": mean * scale + shift}
             moved |= {f"{short}_scale": sd * scale}

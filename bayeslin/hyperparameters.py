@@ -14,7 +14,7 @@ from bayeslin import checks
 
 # Distributions that a file may name; all scalar, over positive numbers for at least some parameters.
 STORED = (
-    *("BetaPrime", "Chi2", "Exponential", "Gamma", "HalfCauchy", "HalfNormal", "InverseGamma"),
+    *("Chi2", "Exponential", "Gamma", "HalfCauchy", "HalfNormal", "InverseGamma"),
     *("LogNormal", "LogUniform", "Pareto", "Uniform", "Weibull"),
 )
 

@@ -34,6 +34,21 @@ def test_standardize_is_visible_and_invertible():
         np.testing.assert_allclose(moved.original().Y, data.Y, rtol=1e-12)
 
 
+def test_a_constant_column_becomes_zero():
+    X = np.column_stack([np.arange(3.0), np.full(3, 0.1)])  # the sd of the second rounds to 1e-17
+    data = bl.Dataset(X, X, ("a", "b"), ("c", "d")).standardize()
+    np.testing.assert_array_equal(data.X[:, 1], 0)
+    np.testing.assert_array_equal(data.x_scale[1], 1)
+    np.testing.assert_allclose(data.original().X, X, atol=1e-15)
+
+
+@pytest.mark.parametrize("factor", [1e300, 1e-300])
+def test_numbers_that_cannot_be_squared_are_refused(factor):
+    X = np.arange(6.0)[:, None]
+    with pytest.raises(bl.InputError, match="Y holds numbers too large or too small to be squared"):
+        bl.Dataset(X, X * factor, ("a",), ("b",)).standardize()
+
+
 def test_text_keeps_all_its_levels_and_dropped_rows_are_counted():
     data = bl.load_dataset("penguins")
     species = [name for name in data.feature_names if name.startswith("species=")]
