@@ -48,15 +48,27 @@ class Diagnosis(NamedTuple):
 
 
 def diagnose(quantities: list[np.ndarray], diverging: np.ndarray) -> Diagnosis:
-    """Judge every entry of arrays (chains, draws, ...) that varies; R-hat is NaN below four draws."""
+    """Judge every entry of arrays (chains, draws, ...) that varies; R-hat is NaN below four draws.
+
+    A single chain is judged by its halves.
+    """
     az = _arviz()
     columns = [column for array in quantities for column in _columns(array) if np.ptp(column) > 0]
     if not columns:
         return Diagnosis(np.nan, np.nan, int(diverging.sum()), exact=True)
     with np.errstate(all="ignore"):
-        rhat = [float(az.rhat(column)) for column in columns]
+        rhat = [_rhat(column) for column in columns]
         ess = [float(az.ess(column)) for column in columns]
     return Diagnosis(float(np.max(rhat)), float(np.min(ess)), int(diverging.sum()))
+
+
+def _rhat(column: np.ndarray) -> float:
+    """R-hat of (chains, draws); ArviZ compares at least two chains, so that one is cut into halves."""
+    half = column.shape[1] // 2
+    if half < 2:
+        return np.nan
+    chains = column if len(column) > 1 else column[0, : 2 * half].reshape(2, half)
+    return float(_arviz().rhat(chains)) if chains.shape[1] >= 4 else np.nan
 
 
 def mcse(array: np.ndarray) -> np.ndarray:

@@ -97,12 +97,13 @@ def _dismantle(state: Any) -> tuple[np.ndarray, ...]:
 def _assemble(start: Callable, keys: jax.Array, arrays: list, stored: tuple[np.ndarray, ...]) -> Any:
     """The state that `_dismantle` took apart; raises `InputError` where it does not fit the kernel."""
     template, structure = jax.tree.flatten(jax.eval_shape(start, keys, arrays))  # also prepares the kernel
+    shapes = [jax.eval_shape(jax.random.key_data, x).shape if _is_key(x) else x.shape for x in template]
+    if [np.shape(x) for x in stored] != shapes:
+        raise checks.InputError("the stored state does not fit this model and version of NumPyro; fit anew instead")
     leaves = [
         jax.random.wrap_key_data(jnp.asarray(x)) if _is_key(like) else jnp.asarray(x, like.dtype)
-        for like, x in zip(template, stored, strict=False)
+        for like, x in zip(template, stored, strict=True)
     ]
-    if [leaf.shape for leaf in leaves] != [like.shape for like in template]:
-        raise checks.InputError("the stored state does not fit this model and version of NumPyro; fit anew instead")
     return jax.tree.unflatten(structure, leaves)
 
 

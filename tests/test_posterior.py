@@ -12,7 +12,7 @@ import scipy.stats as st
 import bayeslin as bl
 from bayeslin import prediction
 from bayeslin.correlation import to_correlation
-from bayeslin.diagnostics import mcse, write_netcdf
+from bayeslin.diagnostics import diagnose, mcse, write_netcdf
 
 SMALL = {"draws": 1000, "warmup": 500, "chains": 4, "progress": False}
 QUIET = pytest.mark.filterwarnings("ignore::bayeslin.diagnostics.ConvergenceWarning")
@@ -213,6 +213,16 @@ def test_labels_far_larger_than_the_prior_of_the_noise_are_said(data):
 def test_too_few_draws_are_said_in_plain_words(data):
     with pytest.warns(bl.ConvergenceWarning, match=r"too few draws.*raise warmup and draws"):
         bl.fit(bl.NNGP(), data.X, data.Y, **SMALL | {"draws": 20})
+
+
+def test_one_chain_is_judged_by_its_halves(rng, capsys, caplog):
+    still = rng.standard_normal((1, 2001, 2))
+    found = diagnose([still], np.zeros((1, 2001), bool))
+    assert found.converged
+    assert not diagnose([np.cumsum(still, 1)], np.zeros((1, 2001), bool)).converged
+    assert np.isnan(diagnose([still[:, :5]], np.zeros((1, 5), bool)).rhat_max)
+    assert not caplog.records
+    assert capsys.readouterr().err == ""
 
 
 def test_uncentred_columns_are_said_with_the_remedy(data):
