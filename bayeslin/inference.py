@@ -70,7 +70,7 @@ def fit(
         output_names = dataset.output_names if output_names is None else output_names
         X, Y = dataset.X, dataset.Y
     spec, rows = _statistics(X, Y)
-    _check_label_scale(noise, spec)
+    _check_label_scale(law, noise, spec)
     names = (
         _names(feature_names, X, len(spec.V), "feature names"),
         _names(output_names, Y, spec.outputs, "output names"),
@@ -174,16 +174,17 @@ def _statistics(X: Any, Y: Any) -> tuple[Spectrum, tuple[np.ndarray, np.ndarray]
     return spec, (X, Y)
 
 
-def _check_label_scale(noise: Noise, spec: Spectrum) -> None:
-    """Warn where labels are far larger or smaller than the fixed prior of the noise's sd expects."""
+def _check_label_scale(law: Law, noise: Noise, spec: Spectrum) -> None:
+    """Warn where labels are ten times larger or smaller than priors expect that nobody chose for them."""
     sd = np.sqrt((np.square(spec.Z).sum(0) + np.diag(spec.R)) / spec.n)
-    far = np.abs(np.log10(np.maximum(sd, 1e-300)))
-    if noise.has_default_prior and far.max() > 1:
-        output = int(far.argmax())
+    prior = "the prior of the noise's sd is half-normal with scale 1" if noise.has_default_prior else ""
+    if not prior and not is_random(law.signal_variance) and law.signal_variance == 1.0 and sd.max() > 10:
+        prior = "the signal variance is 1"
+    far = int(np.abs(np.log10(np.maximum(sd, 1e-300))).argmax())
+    if prior and not 0.1 <= sd[far] <= 10:
         warnings.warn(
-            f"output {output} has root mean square {sd[output]:.3g}, but the prior of the noise's sd is half-normal "
-            "with scale 1: standardise the labels (bl.Dataset.standardize does), or give noise a distribution in their "
-            "units",
+            f"output {far} has root mean square {sd[far]:.3g}, but {prior}: standardise the labels "
+            "(bl.Dataset.standardize does), or give noise and signal_variance in their units",
             stacklevel=3,
         )
 

@@ -1,5 +1,8 @@
 """Fits and what follows from them, against brute force on a few draws."""
 
+import re
+import warnings
+
 import jax
 import numpy as np
 import numpyro.distributions as dist
@@ -203,11 +206,25 @@ def test_data_frames_to_predict_need_the_columns_of_the_fit(data):
         post.predict(X[list("abdc")])
 
 
-def test_labels_far_larger_than_the_prior_of_the_noise_are_said(data):
-    with pytest.warns(UserWarning, match=r"root mean square 50.*standardise the labels") as caught:
-        bl.fit(bl.NNGP(), data.X, 50 * data.Y, **SMALL)
-    assert len(caught) == 1
-    bl.fit(bl.NNGP(), data.X, 50 * data.Y, noise=dist.HalfNormal(50.0), **SMALL)
+@QUIET
+@pytest.mark.parametrize(
+    ("factor", "law", "noise", "message"),
+    [
+        (50.0, bl.NNGP(), "isotropic", r"root mean square 50.*half-normal with scale 1: standardise the labels"),
+        (0.01, bl.NNGP(2.0), "isotropic", r"root mean square 0.01.*half-normal"),
+        (50.0, bl.NNGP(), 10.0, r"root mean square 50.*signal variance is 1: standardise the labels"),
+        (50.0, bl.NNGP(), dist.HalfNormal(50.0), r"signal variance is 1"),
+        (50.0, bl.NNGP(2500.0), dist.HalfNormal(50.0), None),
+        (0.01, bl.NNGP(), 0.01, None),
+    ],
+)
+def test_labels_far_from_what_priors_expect_are_said(factor, law, noise, message, data):
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        bl.fit(law, data.X, factor * data.Y, noise=noise, **SMALL | {"draws": 5, "warmup": 5})
+    said = [str(one.message) for one in caught if one.category is UserWarning]
+    assert len(said) == (message is not None)
+    assert message is None or re.search(message, said[0])
 
 
 def test_too_few_draws_are_said_in_plain_words(data):
