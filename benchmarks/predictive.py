@@ -13,14 +13,14 @@ import multiprocessing
 import os
 import platform
 import time
+import warnings
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-import jax
 import numpy as np
 import numpyro.distributions as dist
 import pandas as pd
@@ -30,12 +30,11 @@ from sklearn.linear_model import BayesianRidge, MultiTaskLassoCV
 from tqdm import tqdm
 
 import bayeslin as bl
-from bayeslin import sampler
 
 HERE = Path(__file__).parent
 RAW = HERE / "predictive.csv"
 KEY = ["method", "data", "split"]
-SAMPLER = {"draws": 250, "warmup": 250, "chains": 4}
+SAMPLER = {"draws": 250, "warmup": 250, "chains": 4, "progress": False}
 LEARNED_S2 = dist.LogNormal(0.0, 1.0)
 ALPHAS = {
     "LogNormal(log .5, 1)": dist.LogNormal(math.log(0.5), 1.0),
@@ -45,11 +44,12 @@ ALPHAS = {
 
 
 class Split(NamedTuple):
-    """One division of a data set into training rows and test rows, both in the units of the table."""
+    """Training rows, standardised, test rows in the units of the table, and a seed of its own for the sampler."""
 
     train: bl.Dataset
     X_test: np.ndarray
     Y_test: np.ndarray
+    seed: int
 
 
 class Score(NamedTuple):
@@ -119,7 +119,7 @@ def divide(data: bl.Dataset, train: int, seed: int) -> Split:
     """A random split with `train` training rows, standardised by them; the other rows are the test."""
     order = np.random.default_rng(seed).permutation(len(data.X))
     kept, held = order[:train], order[train:]
-    return Split(replace(data, X=data.X[kept], Y=data.Y[kept]).standardize(), data.X[held], data.Y[held])
+    return Split(replace(data, X=data.X[kept], Y=data.Y[kept]).standardize(), data.X[held], data.Y[held], seed)
 
 
 def data_sets(splits: int) -> dict[str, list[Split]]:
@@ -144,31 +144,12 @@ def evaluate(split: Split, log_density: Callable, cdf: Callable, *sampler: float
     return Score(float(np.log(data.y_scale).sum() - log_density(X, Y).mean()), *inside, *sampler)
 
 
-def score_ours(splits: list[Split], law: bl.Law, noise: str) -> list[Score]:
-    """The posterior of every split, as `bl.fit` would find it, and its mixture over draws on the test rows.
-
-    The chains of all splits are run by one program, which takes a fraction of the time of one fit after another.
-    """
-    chains, noise = SAMPLER["chains"], bl.Noise(noise)
-    specs = [bl.Spectrum.from_rows(split.train.X, split.train.Y) for split in splits]
-    each = [spec.padded() for spec in specs for _ in range(chains)]
-    own = (jax.tree.map(lambda *leaves: np.stack(leaves), *each),)
-    settings = SAMPLER | {"chains": len(each)}
-    draws = sampler.sample(model, (law, noise), per_chain=own, key=jax.random.key(0), progress=False, **settings)
-    scores = []
-    for index, (split, spec) in enumerate(zip(splits, specs, strict=True)):
-        part = slice(chains * index, chains * (index + 1))
-        sites, stats = ({name: array[part] for name, array in arrays.items()} for arrays in draws[:2])
-        names = split.train.feature_names, split.train.output_names
-        post = bl.Posterior(law, noise, spec, None, sampler.Draws(sites, stats, draws.state), SAMPLER, *names)
-        found = post.diagnosis.rhat_max, post.diagnosis.divergences
-        scores.append(evaluate(split, post.log_score, lambda X, Y, post=post: mixture_cdf(post, X, Y), *found))
-    return scores
-
-
-def model(spec: bl.Spectrum, law: bl.Law, noise: bl.Noise) -> None:
-    """The model that `bl.fit` samples."""
-    bl.models.scale_mixture(spec, law=law, outputs=spec.outputs, noise=noise)
+def score_ours(split: Split, law: bl.Law, noise: str) -> Score:
+    """`bl.fit` on the training rows, its mixture over draws on the test rows."""
+    data = split.train
+    post = bl.fit(law, data.X, data.Y, noise=noise, seed=split.seed, **SAMPLER)
+    sampler = post.diagnosis.rhat_max, post.diagnosis.divergences
+    return evaluate(split, post.log_score, lambda X, Y: mixture_cdf(post, X, Y), *sampler)
 
 
 def mixture_cdf(post: bl.Posterior, X: np.ndarray, Y: np.ndarray) -> np.ndarray:
@@ -216,49 +197,64 @@ def score_lasso(split: Split) -> Score:
     return score_gaussian(split, model.predict, lambda X: np.broadcast_to(cov, (len(X), *cov.shape)))
 
 
-METHODS: dict[str, Callable[[list[Split]], list[Score]]] = {
-    **{name: lambda splits, chosen=chosen: score_ours(splits, *chosen) for name, chosen in OURS.items()},
-    "scikit-learn BayesianRidge, each output": lambda splits: [score_ridge(split) for split in splits],
-    "scikit-learn MultiTaskLassoCV, residual covariance": lambda splits: [score_lasso(split) for split in splits],
+METHODS: dict[str, Callable[[Split], Score]] = {
+    **{name: lambda split, chosen=chosen: score_ours(split, *chosen) for name, chosen in OURS.items()},
+    "scikit-learn BayesianRidge, each output": score_ridge,
+    "scikit-learn MultiTaskLassoCV, residual covariance": score_lasso,
 }
 
 
-def run(splits: int, processes: int, resume: bool) -> pd.DataFrame:
-    """Scores of every method on every split: a row each.
+def run(splits: int, processes: int, resume: bool) -> None:
+    """Score every method on every split: a row each in `RAW`, as they come; with `resume` rows that are there stay.
 
-    A job is a method on all splits that have as many outputs; jobs go to processes, since threads would meet in
-    NumPyro's one stack of handlers. Rows are kept in `RAW` as they come, and with `resume` jobs that are there stay.
+    A process takes a method at a time, so that a program is compiled once; threads would meet in NumPyro's one stack of
+    handlers.
     """
-    groups = places(splits)
-    jobs = [(method, outputs) for method in METHODS for outputs in groups]
-    wanted = [(method, *place) for method, outputs in jobs for place in groups[outputs]]
+    jobs = [(method, *place) for method in METHODS for place in places(splits)]
     if not (resume and RAW.exists()):
         RAW.write_text(",".join([*KEY, *Score._fields, "seconds"]) + "\n")
     made = set(pd.read_csv(RAW)[KEY].itertuples(index=False, name=None))
-    todo = [job for job in jobs if not {(job[0], *place) for place in groups[job[1]]} <= made]
+    wanted = {method: [job for job in jobs if job[0] == method and job not in made] for method in METHODS}
 
-    with ProcessPoolExecutor(processes, multiprocessing.get_context("spawn")) as pool:
-        running = [pool.submit(take, method, outputs, splits) for method, outputs in todo]
-        for done in tqdm(as_completed(running), total=len(jobs), initial=len(jobs) - len(todo), unit="job"):
-            pd.DataFrame(done.result()).to_csv(RAW, mode="a", header=False, index=False)
-    return pd.read_csv(RAW).drop_duplicates(KEY, keep="last").set_index(KEY).loc[wanted].reset_index()
-
-
-def places(splits: int) -> dict[int, list[tuple[str, int]]]:
-    """Number of outputs -> every title and number of a split that has so many."""
-    found: dict[int, list[tuple[str, int]]] = {}
-    for title, divided in data_sets(splits).items():
-        found.setdefault(divided[0].Y_test.shape[1], []).extend((title, number) for number in range(len(divided)))
-    return found
+    context = multiprocessing.get_context("spawn")
+    with context.Manager() as manager, ProcessPoolExecutor(processes, context) as pool:
+        queue = manager.Queue()
+        for method in METHODS:
+            pool.submit(take, wanted[method], splits, queue)
+        todo = sum(map(len, wanted.values()))
+        for _ in tqdm(range(todo), total=len(jobs), initial=len(jobs) - todo, unit="fit", smoothing=0.02):
+            row = queue.get()
+            if isinstance(row, Exception):
+                raise row
+            pd.DataFrame([row]).to_csv(RAW, mode="a", header=False, index=False)
 
 
-def take(method: str, outputs: int, splits: int) -> list[list]:
-    """Do a job: a row for each of its splits."""
-    sets, began = data_sets(splits), time.perf_counter()
-    where = places(splits)[outputs]
-    scores = METHODS[method]([sets[title][number] for title, number in where])
-    seconds = (time.perf_counter() - began) / len(where)
-    return [[method, *place, *score, seconds] for place, score in zip(where, scores, strict=True)]
+def read(splits: int) -> pd.DataFrame:
+    """The rows of `RAW`, of those methods that were scored on every split of a data set, in the order of the tables."""
+    scores = pd.read_csv(RAW).drop_duplicates(KEY, keep="last").set_index(KEY)
+    sets = {title: len(divided) for title, divided in data_sets(splits).items()}
+    jobs = [[(method, title, number) for number in range(sets[title])] for title in sets for method in METHODS]
+    return scores.loc[
+        [job for part in jobs if scores.index.isin(part).sum() == len(part) for job in part]
+    ].reset_index()
+
+
+def places(splits: int) -> list[tuple[str, int]]:
+    """Every title and number of a split."""
+    return [(title, number) for title, divided in data_sets(splits).items() for number in range(len(divided))]
+
+
+def take(jobs: list[tuple[str, str, int]], splits: int, queue: Any) -> None:
+    """Do jobs of one method, and put a row for each, or what went wrong, into the queue."""
+    warnings.filterwarnings("ignore", category=bl.ConvergenceWarning)  # the table has the largest R-hat instead
+    sets = data_sets(splits)
+    try:
+        for method, title, number in jobs:
+            began = time.perf_counter()
+            score = METHODS[method](sets[title][number])
+            queue.put([method, title, number, *score, time.perf_counter() - began])
+    except Exception as error:
+        queue.put(error)
 
 
 @dataclass(frozen=True)
@@ -275,10 +271,14 @@ class Estimate:
 
     def text(self, digits: int, sign: str = "") -> str:
         """For a cell of a table."""
+        if math.isnan(self.mean):
+            return "–"
         return f"{self.mean:{sign}.{digits}f} ± {self.error:.{digits}f}"
 
     def verdict(self) -> str:
         """What two standard errors allow to say of a difference in nlpd, negative being better."""
+        if math.isnan(self.mean):
+            return "not run"
         return "undecided" if abs(self.mean) <= 2 * self.error else "better" if self.mean < 0 else "worse"
 
 
@@ -290,7 +290,7 @@ def table(scores: pd.DataFrame) -> Iterator[str]:
         yield f"\n### {title}: {len(wide['nlpd'])} splits\n"
         yield f"| method | nlpd | against {REFERENCE} | inside 50 % | inside 90 % | largest R-hat |"
         yield "|---|---|---|---|---|---|"
-        for method in METHODS:
+        for method in part["method"].unique():
             nlpd = wide["nlpd"][method]
             gain = Estimate.over((nlpd - wide["nlpd"][REFERENCE]).to_numpy())
             inside = [Estimate.over(100 * wide[name][method].to_numpy()).text(1) for name in ("inside50", "inside90")]
@@ -301,7 +301,7 @@ def table(scores: pd.DataFrame) -> Iterator[str]:
 
 def answers(scores: pd.DataFrame) -> Iterator[tuple[str, str, str, list[Estimate], Estimate]]:
     """For each question, the paired difference on every data set and their plain mean."""
-    wide = scores.pivot(index=["data", "split"], columns="method", values="nlpd")
+    wide = scores.pivot(index=["data", "split"], columns="method", values="nlpd").reindex(columns=list(METHODS))
     for title, plain, other in QUESTIONS:
         change = wide[other] - wide[plain]
         each = [Estimate.over(change[name].to_numpy()) for name in scores["data"].unique()]
@@ -315,8 +315,8 @@ def differences(scores: pd.DataFrame) -> Iterator[str]:
     yield f"| question | {' | '.join(short)} | mean of the {len(short)} |"
     yield "|---|" + "---|" * (len(short) + 1)
     for _, plain, other, each, mean in answers(scores):
-        cells = [estimate.text(3, "+") for estimate in (*each, mean)]
-        yield f"| {other} minus {plain} | {' | '.join(cells)}, {mean.verdict()} |"
+        cells = [estimate.text(3, "+") for estimate in each]
+        yield f"| {other} minus {plain} | {' | '.join(cells)} | {mean.text(3, '+')} ({mean.verdict()}) |"
 
 
 def summary(scores: pd.DataFrame) -> Iterator[str]:
@@ -325,21 +325,24 @@ def summary(scores: pd.DataFrame) -> Iterator[str]:
     for title, plain, other, _, mean in answers(scores):
         new = other.removeprefix(plain).strip(", ")
         where = f"{plain} → {new}" if new and other.startswith(plain) else f"{plain} → {other}"
-        asked.setdefault(title, []).append(f"{where} {mean.text(3, '+')} ({mean.verdict()})")
+        if not math.isnan(mean.mean):
+            asked.setdefault(title, []).append(f"{where} {mean.text(3, '+')} ({mean.verdict()})")
     for title, found in asked.items():
         yield f"- **{title}**: {'; '.join(found)}."
 
 
-def report(scores: pd.DataFrame, processes: int) -> str:
+def report(scores: pd.DataFrame) -> str:
     """The whole file."""
-    minutes = scores["seconds"].sum() / processes / 60
+    minutes = scores["seconds"].sum() / 60
+    count = scores["data"].nunique()
+    missing = [method for method in METHODS if scores[scores["method"] == method]["data"].nunique() < count]
     date = datetime.date.today().isoformat()
     packages = ("bayeslin", "jax", "numpyro", "numpy", "scikit-learn")
     versions = ", ".join(f"{name} {version(name)}" for name in packages)
     settings = ", ".join(f"{name} {SAMPLER[name]}" for name in ("chains", "warmup", "draws"))
     lines = [
         "# Predictive scores on held-out rows\n",
-        f"Made by `make bench` on {date} in {minutes:.0f} minutes on {os.cpu_count()} cores; Python "
+        f"Made by `make bench` on {date}, {minutes:.0f} minutes of fits on {os.cpu_count()} cores; Python "
         f"{platform.python_version()}, {versions}.\n",
         "- **nlpd**: minus log joint predictive density of the labels of a test row, in nats, in the units of the "
         "table, mean over test rows: smaller is better. Inputs and labels are standardised by the training rows alone.",
@@ -351,7 +354,9 @@ def report(scores: pd.DataFrame, processes: int) -> str:
         "else is said; the finite network has 10 layers of 20. The limit uses 8 steps. Transitions that diverged: "
         f"{scores['divergences'].sum()} of {SAMPLER['chains'] * SAMPLER['draws'] * scores['rhat'].notna().sum()}.",
         "- BayesianRidge: independent Gaussians. MultiTaskLassoCV: one Gaussian with the covariance of the training "
-        "residuals, divided by n - 1 - features kept; it holds no uncertainty of the weights.\n",
+        "residuals, divided by n - 1 - features kept; it holds no uncertainty of the weights.",
+        *([f"- Not run on every data set: {'; '.join(missing)}."] if missing else []),
+        "",
         "## What speaks for which default\n",
         "Change in nlpd, mean over the data sets; negative favours the second; undecided is within two standard errors."
         "\n",
@@ -369,11 +374,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--splits", type=int, default=20, help="of linnerud and of teachers; a quarter for penguins")
     parser.add_argument("--processes", type=int, default=2, help="methods that run at once")
-    parser.add_argument("--resume", action="store_true", help="go on with a run that was stopped, or write it anew")
+    parser.add_argument("--resume", action="store_true", help="go on where a run was stopped")
+    parser.add_argument("--tables", action="store_true", help="run nothing, write the tables of the rows there are")
     parser.add_argument("--out", type=Path, default=HERE / "predictive.md")
     arguments = parser.parse_args()
-    scores = run(arguments.splits, arguments.processes, arguments.resume)
-    arguments.out.write_text(report(scores, arguments.processes))
+    if not arguments.tables:
+        run(arguments.splits, arguments.processes, arguments.resume)
+    arguments.out.write_text(report(read(arguments.splits)))
 
 
 if __name__ == "__main__":
