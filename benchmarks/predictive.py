@@ -1,6 +1,6 @@
 """Predictive scores on held-out rows: the laws of Q, their hyperparameters, and two regressions of scikit-learn.
 
-Writes `benchmarks/predictive.md`, by default within twenty minutes on two cores. Every split standardises inputs and
+Writes `benchmarks/predictive.csv` and, from it, `benchmarks/predictive.md`. Every split standardises inputs and
 labels with the mean and the sd of its own training rows; scores are in the units of the table (log-Jacobian added).
 """
 
@@ -342,7 +342,7 @@ def report(scores: pd.DataFrame) -> str:
     settings = ", ".join(f"{name} {SAMPLER[name]}" for name in ("chains", "warmup", "draws"))
     lines = [
         "# Predictive scores on held-out rows\n",
-        f"Made by `make bench` on {date}, {minutes:.0f} minutes of fits on {os.cpu_count()} cores; Python "
+        f"Written by `benchmarks/predictive.py` on {date}, {minutes:.0f} minutes of fits on {os.cpu_count()} cores; Python "
         f"{platform.python_version()}, {versions}.\n",
         "- **nlpd**: minus log joint predictive density of the labels of a test row, in nats, in the units of the "
         "table, mean over test rows: smaller is better. Inputs and labels are standardised by the training rows alone.",
