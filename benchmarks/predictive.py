@@ -342,8 +342,8 @@ def report(scores: pd.DataFrame) -> str:
     settings = ", ".join(f"{name} {SAMPLER[name]}" for name in ("chains", "warmup", "draws"))
     lines = [
         "# Predictive scores on held-out rows\n",
-        f"Written by `benchmarks/predictive.py` on {date}, {minutes:.0f} minutes of fits on {os.cpu_count()} cores; Python "
-        f"{platform.python_version()}, {versions}.\n",
+        f"Written by `benchmarks/predictive.py` on {date}, {minutes:.0f} minutes of fits on {os.cpu_count()} cores; "
+        f"Python {platform.python_version()}, {versions}.\n",
         "- **nlpd**: minus log joint predictive density of the labels of a test row, in nats, in the units of the "
         "table, mean over test rows: smaller is better. Inputs and labels are standardised by the training rows alone.",
         "- **inside**: percentage of single test labels within their central predictive intervals.",
