@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any, ClassVar
 
 import jax
@@ -40,7 +39,7 @@ class Unrecorded(dist.Distribution):
 def default_prior(name: str) -> Any:
     """What "learn" stands for."""
     if name == "alpha":
-        return dist.LogNormal(math.log(0.5), 1.0)
+        return dist.HalfNormal(1.0)
     if name == "signal_variance":
         return dist.LogNormal(0.0, 1.0)
     raise checks.InputError(f'{name} has no default prior to "learn" it from; give a distribution')

@@ -6,6 +6,7 @@ loop between blocks of draws keeps the progress bar and Ctrl-C outside the compi
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable
 from functools import lru_cache
@@ -174,4 +175,23 @@ def _program(model: Callable, structure: Any, shapes: tuple, own: int, warmup: i
 
         return jax.vmap(chain, (0, axes))(state, arrays)
 
-    return _Program(start, advance)
+    return _Program(_traced_alone(start), _traced_alone(advance))
+
+
+_TRACING = threading.RLock()
+
+
+def _traced_alone(compiled: Callable) -> Callable:
+    """The same function, traced in one thread at a time: NumPyro's stack of handlers is shared by all threads."""
+    traced = set()
+
+    def call(*args: Any) -> Any:
+        shape = jax.tree.leaves(args)[0].shape  # the number of chains, all else is of the program
+        if shape in traced:
+            return compiled(*args)
+        with _TRACING:
+            result = compiled(*args)
+            traced.add(shape)
+        return result
+
+    return call

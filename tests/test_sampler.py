@@ -1,6 +1,7 @@
 """NUTS, driven by us: one compiled program, draws that do not depend on how they were fetched."""
 
 import contextlib
+from concurrent.futures import ThreadPoolExecutor
 
 import jax
 import numpy as np
@@ -88,6 +89,15 @@ def test_statistics_are_there_under_arviz_names(data):
     assert (post.stats["step_size"] == post.stats["step_size"][:, :1]).all(), "adaptation ends with the warm-up"
     assert set(post.sites) == {"scale", "noise_cov", "noise_sd"}, "coordinates stay inside"
     assert post.scale.dtype == np.float64
+
+
+def test_threads_may_fit_at_once(data):
+    laws = [bl.NNGP(), bl.FiniteNetwork((4,))]
+    settings = FEW | {"draws": 5, "warmup": 3}  # programs that no other test has compiled
+    with ThreadPoolExecutor(2) as pool:
+        together = list(pool.map(lambda law: bl.fit(law, data.X, data.Y, **settings).scale, laws))
+    for law, scale in zip(laws, together, strict=True):
+        np.testing.assert_array_equal(bl.fit(law, data.X, data.Y, **settings).scale, scale)
 
 
 def test_nothing_global_changes(data, capsys):
