@@ -5,7 +5,7 @@ networks" (arXiv:2411.15267). The outputs of such a network are Gaussian given o
 of Q, and one likelihood serves them all.
 """
 
-from bayeslin import calibration, data, exact, models
+from bayeslin import calibration, data, exact, models, plots
 from bayeslin._version import __version__
 from bayeslin.checks import InputError
 from bayeslin.comparison import Comparison, compare
@@ -40,6 +40,7 @@ __all__ = [
     "fit",
     "load_dataset",
     "models",
+    "plots",
     "read_table",
     "resume",
 ]

@@ -41,7 +41,8 @@ PLAN = {
     "posterior": "spectrum network scale noise hyperparameters likelihood sampler "
     "lifting loo correlation prediction diagnostics data storage coordinates units",
     "inference": "data spectrum scale noise hyperparameters models sampler diagnostics posterior",
-    "plots": "",
+    "figures": "",
+    "plots": "figures",
     "calibration": "spectrum scale noise hyperparameters likelihood models sampler correlation plots",
     "comparison": "data hyperparameters spectrum scale inference posterior correlation plots",
     "reports": "comparison posterior hyperparameters",
