@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo bench test test-slow lint clean
+.PHONY: help demo bench test test-slow notebooks lint clean
 
 help:            ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -28,6 +28,9 @@ test: .venv/ready   ## the default suite, doctests included
 
 test-slow: .venv/ready   ## what takes longer: calibration at full size, a network of 100 layers of 1000
 	$(BIN)/$(PYTEST) -m slow
+
+notebooks: .venv/ready   ## execute the notebooks again, in place
+	$(BIN)/python notebooks/execute.py
 
 lint: .venv/ready   ## ruff and the type checker
 	$(BIN)/ruff check .

@@ -11,7 +11,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from bayeslin import checks, coordinates, correlation, diagnostics, lifting, loo, prediction, storage
+from bayeslin import checks, coordinates, correlation, diagnostics, lifting, loo, prediction, simulation, storage
 from bayeslin._version import __version__
 from bayeslin.data import Dataset
 from bayeslin.hyperparameters import is_random
@@ -208,12 +208,13 @@ class Posterior:
             inputs = correlation.gram(self.units.inputs(X_new), self.spec)
         return correlation.output_correlation(self.sites["scale"], self.sites["noise_cov"], self.given, inputs)
 
-    def to_arviz(self, *, log_likelihood: bool = True) -> Any:
+    def to_arviz(self, *, log_likelihood: bool = True, predictive: int | None = None) -> Any:
         """`InferenceData` (ArviZ 0.23) or `DataTree` (1.x) with real dimension names.
 
-        Groups: posterior, sample_stats, observed_data, constant_data, and, where rows were fitted, log_likelihood: `Y`
-        (chain, draw, obs), each row given the others, for `az.loo`; it takes chains x draws x n numbers, so that many
-        rows may want log_likelihood=False.
+        Groups: posterior, sample_stats, prior, observed_data, constant_data, and, where rows were fitted,
+        prior_predictive, posterior_predictive, and log_likelihood: `Y` (chain, draw, obs), each row given the others,
+        for `az.loo`; it takes chains x draws x n numbers, so that many rows may want log_likelihood=False. predictive :
+        draws of each chain in the prior and the predictive groups, 0 for none; see `simulation.groups`.
         """
         posterior = {"scale": self.scale, "noise_cov": self.noise_cov}
         posterior["scale_correlation"] = correlation.to_correlation(self.scale)
@@ -225,6 +226,8 @@ class Posterior:
         groups = {"posterior": posterior, "sample_stats": self.stats, "observed_data": observed}
         if log_likelihood and self.rows is not None:
             groups["log_likelihood"] = {"Y": self.log_likelihood_loo()}
+        simulated = self.law, self.noise, self.spec, self.rows, self.given, self.settings, predictive
+        groups |= simulation.groups(*simulated)
         attrs = {"law": repr(self.law), "noise": repr(self.noise), "package": "bayeslin", **self.settings}
         attrs |= {"version": __version__}
         return diagnostics.to_arviz(groups | {"constant_data": constant}, coords, dims, attrs)

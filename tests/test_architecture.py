@@ -38,8 +38,9 @@ PLAN = {
     "units": "data",
     "prediction": "spectrum likelihood units",
     "loo": "spectrum likelihood",
+    "simulation": "models correlation hyperparameters likelihood noise scale spectrum",
     "posterior": "spectrum network scale noise hyperparameters likelihood sampler "
-    "lifting loo correlation prediction diagnostics data storage coordinates units",
+    "lifting loo correlation prediction diagnostics data storage coordinates units simulation",
     "inference": "data spectrum scale noise hyperparameters models sampler diagnostics posterior",
     "figures": "",
     "plots": "figures",
@@ -51,6 +52,7 @@ PLAN = {
     "cli": "commands data",
 }
 NUMPYRO = {"hyperparameters", "scale", "network", "limit", "noise", "distributions", "models", "sampler", "calibration"}
+NUMPYRO |= {"simulation"}
 LAZY = {"arviz", "pandas", "matplotlib", "sklearn", "dask", "xarray", "h5netcdf"}
 EAGER = {"estimator": {"sklearn"}}  # it inherits from scikit-learn's classes, and `import bayeslin` leaves it out
 
