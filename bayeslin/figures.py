@@ -11,10 +11,12 @@ from bayeslin import checks
 
 
 def legend_below(axes: Any) -> None:
-    """One legend for all panels, under them, so that it hides nothing."""
+    """One legend for all panels of a figure, under them, so that it hides nothing."""
     axes = np.atleast_1d(axes)
     handles, labels = axes[0].get_legend_handles_labels()
     figure = axes[0].figure
+    if labels in [[text.get_text() for text in legend.get_texts()] for legend in figure.legends]:
+        return  # pictures side by side share it
     inches = 0.078 * max(map(len, labels)) + 0.7  # of the widest entry at the default font
     columns = min(len(labels), max(1, int(figure.get_figwidth() / inches)))
     figure.legend(handles, labels, loc="outside lower center", ncols=columns, frameon=False)

@@ -184,6 +184,15 @@ def test_observed_labels_are_joined_to_their_means(predictions):
     assert "observed" not in [text.get_text() for text in bare.figure.legends[0].get_texts()]
 
 
+def test_pictures_side_by_side_share_their_legend(predictions):
+    figure, axes = plt.subplots(1, 2, layout="constrained")
+    for ax in axes:
+        plots.plot_predictions(*predictions, ["a", "b"], axes=ax)
+    assert len(figure.legends) == 1
+    plots.plot_predictions(*predictions, ["a", "b"], labels=predictions[0], axes=axes[0])
+    assert len(figure.legends) == 2
+
+
 # Doors
 
 
