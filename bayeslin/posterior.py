@@ -226,8 +226,9 @@ class Posterior:
         groups = {"posterior": posterior, "sample_stats": self.stats, "observed_data": observed}
         if log_likelihood and self.rows is not None:
             groups["log_likelihood"] = {"Y": self.log_likelihood_loo()}
-        simulated = self.law, self.noise, self.spec, self.rows, self.given, self.settings, predictive
-        groups |= simulation.groups(*simulated)
+        Q = self.signal_variance[..., None, None] * self.scale
+        given = self.law, self.noise, self.spec, self.rows, Q, self.noise_cov, self.settings
+        groups |= simulation.groups(*given, predictive)
         attrs = {"law": repr(self.law), "noise": repr(self.noise), "package": "bayeslin", **self.settings}
         attrs |= {"version": __version__}
         return diagnostics.to_arviz(groups | {"constant_data": constant}, coords, dims, attrs)

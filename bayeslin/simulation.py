@@ -14,7 +14,7 @@ import numpyro
 from bayeslin import checks, models
 from bayeslin.correlation import to_correlation
 from bayeslin.hyperparameters import sample_hyperparameter
-from bayeslin.likelihood import Conditional
+from bayeslin.likelihood import conditional
 from bayeslin.noise import Noise
 from bayeslin.scale import Law
 from bayeslin.spectrum import Spectrum
@@ -29,17 +29,20 @@ def groups(
     noise: Noise,
     spec: Spectrum,
     rows: tuple[np.ndarray, np.ndarray] | None,
-    given: Conditional,
+    Q: np.ndarray,
+    Sigma: np.ndarray,
     settings: dict[str, Any],
     predictive: int | None = None,
 ) -> dict[str, dict[str, np.ndarray]]:
     """Groups `prior`, `prior_predictive` and `posterior_predictive`: name -> arrays (chains, draws, ...).
 
     The prior's sites are those of the posterior, and `scale_correlation`; it is one chain of as many draws as the
-    posterior predictive labels have in all. Labels `Y` (chains, draws, n, D), in label units, are at the rows of the
-    fit: those of the prior belong to the prior's draws, those of the posterior to the *first* draws of each chain.
-    Without rows there is only the prior. predictive : draws of each chain, at most those of the posterior; 0 for no
-    group; by default 100, or fewer where a group would pass four million numbers. Keys follow from the fit's seed.
+    posterior predictive labels have in all. Labels `Y` (chains, draws, n, D), in the units of the fit, are at its rows:
+    those of the prior belong to the prior's draws, those of the posterior to the *first* draws of each chain. Without
+    rows there is only the prior. Keys follow from the fit's seed.
+
+    Q, Sigma : (chains, draws, D, D), the posterior's, Q times the signal variance. predictive : draws of each chain, at
+    most those of the posterior; 0 for no group; by default 100, or fewer where a group would pass four million numbers.
     """
     X = np.empty((0, len(spec.V))) if rows is None else rows[0]
     T = X @ spec.V / np.sqrt(X.shape[1])
@@ -60,9 +63,9 @@ def groups(
         found, labels = {"prior": prior}, prior.pop("Y")
         if rows is not None:
             found["prior_predictive"] = {"Y": labels}
-            first = jax.tree.map(lambda leaf: np.broadcast_to(leaf, (chains, draws, *leaf.shape[2:]))[:, :count], given)
             keys = jax.random.split(key_posterior, (chains, count))
-            found["posterior_predictive"] = {"Y": np.asarray(_labels(first, keys, T))}
+            arrays = spec._replace(V=None, tol=None)
+            found["posterior_predictive"] = {"Y": np.asarray(_labels(keys, Q[:, :count], Sigma[:, :count], arrays, T))}
     prior["scale_correlation"] = to_correlation(prior["scale"])
     return found
 
@@ -91,15 +94,16 @@ def _prior(law: Any, noise: Noise, keys: Any, X: Any, T: Any, outputs: int, weig
 
 
 @jax.jit
-def _labels(given: Conditional, keys: Any, T: Any) -> Any:
+def _labels(keys: Any, Q: Any, Sigma: Any, spec: Spectrum, T: Any) -> Any:
     """Labels (chains, draws, n, D) at inputs with coordinates T (n, r), which the rows of the fit have in full."""
 
     def one(arguments):
-        draw, key = arguments
+        key, Q, Sigma = arguments
+        draw = conditional(Q, Sigma, spec)
         key_function, key_noise = jax.random.split(key)
         f = T @ (draw.coef + jnp.sqrt(draw.var) * jax.random.normal(key_function, draw.coef.shape))
         return (f + jax.random.normal(key_noise, f.shape)) @ draw.M.T  # Sigma = M M^T
 
-    flat = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), (given, keys))
+    flat = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), (keys, Q, Sigma))
     labels = jax.lax.map(one, flat, batch_size=32)
     return labels.reshape(*keys.shape[:2], *labels.shape[1:])

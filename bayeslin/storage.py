@@ -42,7 +42,7 @@ def save(post: Any, path: Any, *, log_likelihood: bool) -> Path:
         arrays = {"spectrum_V": (("feature", "direction"), post.spec.V)}
     if post.sampled.state is not None:
         arrays["sampler_state"] = (("byte",), _pack(post.sampled.state))
-    found = post.to_arviz(log_likelihood=log_likelihood)
+    found = post.to_arviz(log_likelihood=log_likelihood, predictive=0)
     diagnostics.annotate(found, {ATTRIBUTE: json.dumps(meta)}, arrays)
     write_whole(path, lambda aside: diagnostics.write_netcdf(found, aside))
     return path

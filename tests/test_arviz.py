@@ -71,6 +71,10 @@ def names(tree):
     return {name.strip("/") for name in (groups() if callable(groups) else groups)} - {""}
 
 
+def given(post):
+    return post.law, post.noise, post.spec, post.rows, post.scale, post.noise_cov, post.settings
+
+
 def test_every_group_that_applies_is_there_and_no_other(tree):
     assert names(tree) == set(GROUPS)
 
@@ -97,7 +101,7 @@ def test_the_prior_has_the_variables_of_the_posterior(tree):
 
 def test_the_prior_is_the_law(posts):
     post = posts["limit"]
-    found = simulation.groups(post.law, post.noise, post.spec, post.rows, post.given, post.settings, 400)
+    found = simulation.groups(*given(post), 400)
     Q = found["prior"]["scale"][0]
     assert len(Q) == 1600
     assert (np.abs(Q.mean(0) - np.eye(3)) < 5 * Q.std(0) / 40).all()
@@ -118,10 +122,10 @@ def test_the_prior_is_the_law(posts):
 
 def standardised(post, Y, shift=0):
     """Squared errors of simulated labels, in units of the variance that draw k + shift gives them."""
-    given, count = post.given, Y.shape[1]
+    draws, count = post.given, Y.shape[1]
     X = post.rows[0]
     T = X @ post.spec.V / np.sqrt(X.shape[1])
-    M, coef, var = (np.roll(leaf, shift, axis=1)[:, :count] for leaf in (given.M, given.coef, given.var))
+    M, coef, var = (np.roll(leaf, shift, axis=1)[:, :count] for leaf in (draws.M, draws.coef, draws.var))
     mean = np.einsum("ni,csid,csad->csna", T, coef, M)
     spread = np.einsum("csad,csnd->csna", M**2, np.einsum("ni,csid->csnd", T**2, var) + 1)
     return ((Y - mean) ** 2 / spread).mean((2, 3))
@@ -129,7 +133,7 @@ def standardised(post, Y, shift=0):
 
 def test_posterior_predictive_labels_are_those_of_the_first_draws(posts, trees):
     post = posts["limit"]
-    found = simulation.groups(post.law, post.noise, post.spec, post.rows, post.given, post.settings, 400)
+    found = simulation.groups(*given(post), 400)
     Y = found["posterior_predictive"]["Y"]
     expected = post.predict(post.rows[0], noise=True)
     assert (np.abs(Y.mean((0, 1)) - expected.mean) < 5 * Y.std((0, 1)) / 40).all()
@@ -146,7 +150,7 @@ def test_posterior_predictive_labels_are_those_of_the_first_draws(posts, trees):
 def test_rows_of_a_simulated_data_set_share_one_function(posts):
     """Covariance of the labels of two rows, per draw: the function's part is common to them."""
     post = posts["limit"]
-    found = simulation.groups(post.law, post.noise, post.spec, post.rows, post.given, post.settings, 400)
+    found = simulation.groups(*given(post), 400)
     Y = found["posterior_predictive"]["Y"].reshape(1600, 20, 3)
     samples = post.predict(post.rows[0], noise=True).sample(jax.random.key(0), (1600,))
     for one, two in ((0, 1), (3, 7)):
@@ -157,7 +161,7 @@ def test_rows_of_a_simulated_data_set_share_one_function(posts):
 
 def test_memory_is_bounded_unless_more_is_asked_for(posts, monkeypatch):
     post = posts["limit"]
-    everything = post.law, post.noise, post.spec, post.rows, post.given, post.settings
+    everything = given(post)
     assert simulation.groups(*everything, 0) == {}
     assert names(post.to_arviz(predictive=0)) == set(GROUPS) - {"prior", "prior_predictive", "posterior_predictive"}
     assert simulation.groups(*everything, 10_000)["prior"]["scale"].shape[1] == 1600, "no more than the posterior's"
@@ -191,8 +195,8 @@ def test_an_exact_posterior_simulates_labels(posts):
 
 def test_the_prior_over_weights_is_standard_normal(posts):
     post = posts["limit"]
-    given = post.noise, post.spec, post.rows, post.given, post.settings | {"space": "weights"}
-    found = simulation.groups(bl.FiniteNetwork((4,)), *given, 100)
+    _, *others, settings = given(post)
+    found = simulation.groups(bl.FiniteNetwork((4,)), *others, settings | {"space": "weights"}, 100)
     for name, shape in {"W_1": (1, 400, 4, 3), "W_2": (1, 400, 3, 4)}.items():
         W = found["prior"][name]
         assert W.shape == shape
