@@ -7,6 +7,7 @@ interpreter's name are not kept, so that only what a notebook says can change.
 from __future__ import annotations
 
 import argparse
+import os
 from pathlib import Path
 
 import nbformat
@@ -36,6 +37,7 @@ def execute(path: Path, timeout: int = 1800) -> nbformat.NotebookNode:
 
 def main() -> None:
     """Execute the notebooks named on the command line, or all."""
+    os.environ.setdefault("PYTHONWARNINGS", "ignore:IProgress not found")  # tqdm's, where there are no widgets
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("notebooks", nargs="*", type=Path)
     parser.add_argument("--into", type=Path, help="folder to write to, instead of in place")
