@@ -35,7 +35,8 @@ def assert_clean(notebook):
     assert not [output for output in outputs if output.get("name") == "stderr"], "warnings or bars"
     for output in outputs:
         assert not PLACE.search(texts(output)), texts(output)
-        assert len(texts(output).splitlines()) <= 120
+        plain = output.get("text", "") + output.get("data", {}).get("text/plain", "")
+        assert len(plain.splitlines()) <= 60, "a wall of text"
     assert "execution" not in "".join(str(cell.metadata) for cell in notebook.cells)
     assert any("image/png" in output.get("data", {}) for output in outputs)
 
