@@ -118,6 +118,10 @@ def test_the_prior_is_the_law(posts):
     assert abs(spread[0, 1] - K[0, 1]) < 5 * error
     assert abs((Y**2).mean() - (np.trace(K) / 20 + 1)) < 5 * (Y**2).mean((1, 2)).std() / 40  # E sd^2 = 1
     assert np.corrcoef((Y**2).mean((1, 2)), sd**2)[0, 1] > 0.2, "labels belong to the prior's draws"
+    together = (Y[:, :, 0] * Y[:, :, 1]).mean(1) * Q[:, 0, 1]
+    expected = np.trace(K) / 20 * moments.offdiag_sq  # E of Q_12 Y_i1 Y_i2 is K_ii E Q_12^2
+    assert abs(together.mean() - expected) < 5 * together.std() / 40
+    assert together.mean() > 5 * together.std() / 40, "labels that ignore their scale would be seen"
 
 
 def standardised(post, Y, shift=0):
