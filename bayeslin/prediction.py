@@ -168,11 +168,12 @@ def _means(given: Conditional, T: Any) -> Any:
     return jnp.einsum("mi,sid,sad->sma", T, given.coef, given.M)
 
 
-@partial(jax.jit, static_argnums=1)
-def _spread(given: Conditional, noise: bool, T: Any, unreached: Any, mean: Any) -> Any:
-    """Sum over draws of the second moments (m, D, D) around `mean`."""
-    moved, variances = _means(given, T) - mean, _variances(given, T, unreached) + noise
+@partial(jax.jit, static_argnums=(1, 2))
+def _spread(given: Conditional, noise: bool, several: bool, T: Any, unreached: Any, mean: Any) -> Any:
+    """Sum over draws of the second moments (m, D, D) around `mean`; one draw alone is there, not a rounding away."""
+    variances = _variances(given, T, unreached) + noise
     within = jnp.einsum("sad,smd,sbd->mab", given.M, variances, given.M)
+    moved = _means(given, T) - mean if several else jnp.zeros((1, *mean.shape))
     return within + jnp.einsum("sma,smb->mab", moved, moved)
 
 

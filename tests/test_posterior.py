@@ -139,6 +139,7 @@ def test_nngp_outputs_are_exactly_independent_within_draws(data, noise):
 def test_nngp_with_known_noise_is_exact(data, X_new):
     post = bl.fit(bl.NNGP(signal_variance=1.3), data.X, data.Y, noise=0.4, **SMALL)
     assert post.exact
+    assert (post.predict(data.X).cov[:, ~np.eye(3, dtype=bool)] == 0).all()
     assert post.scale.shape == post.noise_cov.shape == (4, 1000, 3, 3)
     assert post.alpha.shape == post.signal_variance.shape == (4, 1000)
     mean, cov = oracles.condition(np.eye(3), 0.16 * np.eye(3), data.X, data.Y, X_new, 1.3)
