@@ -82,7 +82,8 @@ class Prediction:
         """Joint covariance of the outputs of a row, (m, D, D)."""
         total = np.zeros((*self._mean.shape, self._mean.shape[1]))
         for given in self._mixture.blocks():
-            total += by_blocks(partial(_spread, given, self._noise), given.q.size, self._T, self._unreached, self._mean)
+            compute = partial(_spread, given, self._noise, len(self._mixture) > 1)
+            total += by_blocks(compute, given.q.size, self._T, self._unreached, self._mean)
         return total / len(self._mixture) * np.outer(self._units.scale, self._units.scale)
 
     @property
