@@ -111,4 +111,7 @@ def names(values: Sequence[Any], count: int, what: str) -> tuple[str, ...]:
     values = tuple(str(value) for value in values)
     if len(values) != count or len(set(values)) != count:
         raise InputError(f"need {count} distinct {what}, got {values}")
+    for value in values:
+        if "\0" in value or value.encode(errors="replace").decode() != value:
+            raise InputError(f"{what} must be text that can be written to a file, got {value!r}; rename it")
     return values

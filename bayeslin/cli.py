@@ -29,7 +29,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"bayeslin: {' '.join(str(error).split())}", file=sys.stderr)
         return BAD_INPUT
     except KeyboardInterrupt:
-        print("\nbayeslin: interrupted; nothing was written", file=sys.stderr)
+        print("\nbayeslin: interrupted; no file is half-written", file=sys.stderr)
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(INTERRUPTED)  # a compilation under way may crash an orderly exit

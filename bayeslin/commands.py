@@ -12,13 +12,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from bayeslin import checks, data, plots, storage, tables
+from bayeslin import checks, data, files, plots, tables
 from bayeslin.comparison import compare, default_laws
 from bayeslin.diagnostics import ConvergenceWarning
 from bayeslin.inference import fit, resume
 from bayeslin.posterior import Posterior
 from bayeslin.reports import render_comparison, render_summary, summarize
-from bayeslin.scale import Law
+from bayeslin.scale import NNGP, Law, Proportional
 
 DONE, BAD_INPUT, NOT_CONVERGED, INTERRUPTED = 0, 2, 3, 130
 
@@ -35,7 +35,7 @@ def run_compare(options: argparse.Namespace) -> int:
     )
     written = found.save(options.out) if options.out is not None else []
     if options.json:
-        print(json.dumps(json.loads(found.table.to_json(orient="records")), indent=1))
+        print(json.dumps(tables.records(found.table), indent=1))
     _say(options, "", render_comparison(found), "", found.sentence())
     for name, post in found.posteriors.items():
         print(f"{name}: {post.diagnosis.advice()}", file=sys.stderr if options.json else sys.stdout)
@@ -74,14 +74,14 @@ def run_predict(options: argparse.Namespace) -> int:
             raise checks.InputError(f"--out {options.out} would overwrite the table to predict; give another file")
     post = Posterior.load(options.model)
     frame = data.read_frame(_path(options.table))
-    if post.dataset is None:
+    if post.dataset is None or not post.dataset.columns:
         frame = frame[tables.known(post.feature_names, frame.columns, str(options.table))]
     predictions = post.predict(frame, noise=not options.function).to_frame(options.coverage)
     if options.out is not None:
-        storage.write_whole(options.out, lambda path: tables.write_frame(predictions, path))
+        files.write_whole(options.out, lambda path: tables.write_frame(predictions, path))
         _say(options, f"wrote {options.out}: {len(predictions)} rows, {', '.join(predictions.columns)}")
     if options.json:
-        print(predictions.to_json(orient="records", indent=1))
+        print(json.dumps(tables.records(predictions), indent=1))
     elif options.out is None:
         print(predictions.to_csv(index=False, float_format="%.10g"), end="")
     if not post.diagnosis.converged:
@@ -146,8 +146,11 @@ def _report(post: Posterior, options: argparse.Namespace) -> int:
 
 
 def _law(options: argparse.Namespace) -> Law:
-    name = {"nngp": "NNGP"}.get(options.law, options.law)
-    return default_laws(options.alpha, options.width, options.depth, options.signal_variance)[name]
+    if options.law == "nngp":
+        return NNGP(options.signal_variance)
+    if options.law == "proportional":
+        return Proportional(options.alpha, options.signal_variance)
+    return default_laws(options.alpha, options.width, options.depth, options.signal_variance)["finite"]
 
 
 def _settings(options: argparse.Namespace) -> dict[str, Any]:
@@ -179,14 +182,12 @@ def _check_file(path: Path, suffixes: tuple[str, ...]) -> None:
     """Refuse, before the long work, a file that the results could not be written to."""
     if path.suffix not in suffixes:
         raise checks.InputError(f"--out {path}: the name must end in {' or '.join(suffixes)}")
-    try:
-        storage.check_target(path)
-    except OSError as error:
-        raise checks.InputError(f"--out cannot be used ({error.strerror}); give another file") from None
+    files.target(path)
 
 
 def _check_folder(folder: Path) -> None:
     """Refuse, before the long work, a folder that the results could not be written to."""
+    folder = folder.expanduser()
     try:
         os.lstat(folder)
     except (FileNotFoundError, NotADirectoryError):

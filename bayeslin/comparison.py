@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import tempfile
 import warnings
@@ -14,7 +15,7 @@ from typing import Any
 import numpy as np
 from tqdm.auto import tqdm
 
-from bayeslin import checks, plots
+from bayeslin import checks, plots, tables
 from bayeslin.correlation import to_correlation
 from bayeslin.data import Dataset
 from bayeslin.hyperparameters import is_random
@@ -79,12 +80,12 @@ class Comparison:
 
         Everything is written aside first, so that an interrupted call leaves whole files only.
         """
-        folder = Path(folder)
+        folder = Path(folder).expanduser()
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder) as aside:
             scratch = Path(aside)
             self.table.to_csv(scratch / "table.csv", index=False)
-            self.table.to_json(scratch / "table.json", orient="records", indent=1)
+            (scratch / "table.json").write_text(json.dumps(tables.records(self.table), indent=1))
             for name, post in self.posteriors.items():
                 post.save(scratch / f"{_stem(name)}.nc", log_likelihood=True)
             plots.save(self.plot(), scratch / "correlations.png")

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from bayeslin import checks
-from bayeslin.tables import Column, known, levels, numbers, read_csv, read_parquet
+from bayeslin.tables import Column, known, levels, numbers, plain_columns, read_csv, read_parquet
 
 _TARGETS = {
     "penguins": ("bill_length_mm", "bill_depth_mm", "flipper_length_mm", "body_mass_g"),
@@ -69,6 +69,7 @@ class Dataset:
     def encode(self, table: Any) -> np.ndarray:
         """Features (m, p) of the rows of another data frame, in this dataset's own, perhaps standardised, units."""
         features: dict[str, np.ndarray] = {}
+        table = plain_columns(table, "the new table")
         for column in self.columns:
             known([column.name], table.columns, "the new table")
             features |= column.encode(table[column.name])
@@ -82,10 +83,7 @@ class Dataset:
         Rows with missing cells are dropped and counted in `notes`; features that do not vary are left out and named.
         Raises `InputError` for unknown, repeated or constant targets, text in a target, infinities, too few rows.
         """
-        table = table.set_axis([str(column).strip() for column in table.columns], axis=1)
-        twice = table.columns[table.columns.duplicated()]
-        if len(twice):
-            raise checks.InputError(f"{name} names the column {twice[0]!r} twice; rename one of them")
+        table = plain_columns(table, name)
         targets = known(targets, table.columns, name)
         features = [c for c in table.columns if c not in targets] if features is None else features
         if not len(features):
@@ -125,6 +123,7 @@ class Dataset:
         kept = {feature: values for feature, values in encoded.items() if feature not in constant}
         if not kept:
             raise checks.InputError(f"{name} has no feature that varies; the targets are {', '.join(targets)}")
+        columns = tuple(column for column in columns if set(column.features) & set(kept))
         labels = {target: numbers(complete[target], target, "target ") for target in targets}
         for target, values in labels.items():
             if np.ptp(values) == 0:
@@ -169,7 +168,7 @@ def read_frame(path: Any) -> Any:
         table = read_parquet(path) if path.suffix == ".parquet" else read_csv(path)
     except (OSError, RuntimeError, TypeError) as error:
         raise checks.InputError(f"{path} cannot be read ({error}); give the path of a csv or parquet file") from None
-    return table.set_axis([str(column).strip() for column in table.columns], axis=1)
+    return plain_columns(table, path.name)
 
 
 def datasets() -> tuple[str, ...]:

@@ -38,9 +38,11 @@ class Diagnosis(NamedTuple):
         if self.converged:
             return f"R-hat {self.rhat_max:.4f}, smallest bulk ESS {self.ess_min:.0f}, no divergences"
         trouble = []
-        if not self.rhat_max <= MAX_RHAT:
+        if np.isnan(self.rhat_max):
+            trouble.append("R-hat is not defined: too few draws, or draws that do not move")
+        elif not self.rhat_max <= MAX_RHAT:
             trouble.append(f"R-hat reaches {self.rhat_max:.4f} (want at most {MAX_RHAT}): the chains disagree")
-        if not self.ess_min >= MIN_ESS:
+        if self.ess_min < MIN_ESS:
             trouble.append(f"bulk ESS falls to {self.ess_min:.0f} (want at least {MIN_ESS:.0f}): too few draws")
         if self.divergences:
             trouble.append(f"{self.divergences} divergent transitions: part of the posterior may be missed")
@@ -48,14 +50,16 @@ class Diagnosis(NamedTuple):
 
 
 def diagnose(quantities: list[np.ndarray], diverging: np.ndarray) -> Diagnosis:
-    """Judge every entry of arrays (chains, draws, ...) that varies; R-hat is NaN below four draws.
+    """Judge every entry of arrays (chains, draws, ...) that varies, a single chain by its halves.
 
-    A single chain is judged by its halves.
+    NaN, which is not converged, below four draws and where nothing varies at all.
     """
     az = _arviz()
-    columns = [column for array in quantities for column in _columns(array) if np.ptp(column) > 0]
-    if not columns:
-        return Diagnosis(np.nan, np.nan, int(diverging.sum()), exact=True)
+    columns = [
+        column for array in quantities for column in _columns(array) if np.ptp(column) != 0
+    ]  # also where it is NaN
+    if not columns or columns[0].shape[1] < 4:
+        return Diagnosis(np.nan, np.nan, int(diverging.sum()))
     with np.errstate(all="ignore"):
         rhat = [_rhat(column) for column in columns]
         ess = [float(az.ess(column)) for column in columns]
@@ -73,6 +77,8 @@ def _rhat(column: np.ndarray) -> float:
 
 def mcse(array: np.ndarray) -> np.ndarray:
     """Monte Carlo standard error of the mean of every entry of (chains, draws, ...); 0 where nothing varies."""
+    if array.shape[1] < 4:
+        return np.where(np.ptp(array, axis=(0, 1)) == 0, 0.0, np.nan)
     az = _arviz()
     errors = [float(az.mcse(column)) if np.ptp(column) > 0 else 0.0 for column in _columns(array)]
     return np.array(errors).reshape(array.shape[2:])
@@ -105,11 +111,11 @@ def write_netcdf(data: Any, path: Path) -> None:
 
 def read_netcdf(path: Path, groups: tuple[str, ...]) -> dict[str, Any]:
     """Those groups of a netCDF file that it has, as xarray datasets in memory."""
-    import h5netcdf
+    import h5py
     import xarray
 
-    with h5netcdf.File(path, "r") as file:
-        present = [name for name in groups if name in file.groups]
+    with h5py.File(path, "r") as file:
+        present = [name for name in groups if name in file]
     return {name: xarray.load_dataset(path, group=name, engine="h5netcdf") for name in present}
 
 

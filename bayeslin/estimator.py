@@ -12,6 +12,7 @@ from bayeslin.data import Dataset
 from bayeslin.prediction import Prediction
 from bayeslin.scale import Proportional
 from bayeslin.tables import Column
+from bayeslin.units import by_name
 
 try:
     from sklearn.base import BaseEstimator, MultiOutputMixin, RegressorMixin
@@ -29,7 +30,8 @@ class DeepLinearRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
     """Regression with a deep linear network, as a scikit-learn estimator; several labels are predicted jointly.
 
     Features and labels are standardised inside (ddof 0, over the rows of the fit), so priors and `noise` are in units
-    of a label's standard deviation; every answer is in the labels' own units. A feature that does not vary is ignored.
+    of a label's standard deviation; every answer is in the labels' own units. A feature that
+    does not vary over the fit's rows counts in p, tells nothing, and widens predictions where new rows differ in it.
 
     Parameters
     ----------
@@ -170,7 +172,7 @@ class DeepLinearRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
         """
         check_is_fitted(self)
         X = self._inside(X)
-        Y = check_array(Y, **LABELS, input_name="Y", estimator=self)
+        Y = check_array(by_name(Y, self.output_names_, "Y"), **LABELS, input_name="Y", estimator=self)
         if Y.ndim == 1:
             Y = Y[:, None]
         check_consistent_length(X, Y)

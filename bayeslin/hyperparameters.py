@@ -23,10 +23,10 @@ class Unrecorded(dist.Distribution):
 
     arg_constraints: ClassVar[dict] = {}
     support = dist.constraints.positive
-    pytree_aux_fields = ("text",)
+    pytree_aux_fields = ("text", "numbers")
 
-    def __init__(self, text: str):
-        self.text = text
+    def __init__(self, text: str, numbers: tuple[float, ...] = ()):
+        self.text, self.numbers = text, numbers
         super().__init__()
 
     def sample(self, key: Any, sample_shape: tuple = ()) -> Any:
@@ -93,7 +93,23 @@ def describe(value: Any) -> str:
         return value.text
     parameters = {name: getattr(value, name, None) for name in value.arg_constraints}
     numbers = [f"{name}={float(x):g}" for name, x in parameters.items() if x is not None and np.ndim(x) == 0]
-    return f"{type(value).__name__}({', '.join(numbers)})"
+    inner = getattr(value, "base_dist", None)
+    return f"{type(value).__name__}({', '.join([*([describe(inner)] if inner is not None else []), *numbers])})"
+
+
+def same_prior(one: Any, two: Any) -> bool:
+    """Whether two laws, noises or hyperparameters are the same, to the last number; by text and numbers from a file."""
+    return repr(one) == repr(two) and _numbers(one) == _numbers(two)
+
+
+def _numbers(value: Any) -> tuple[float, ...]:
+    """Every number in a law, a noise or a distribution, in order."""
+    leaves = jax.tree.leaves(value, is_leaf=lambda part: isinstance(part, Unrecorded))
+    return tuple(
+        number
+        for leaf in leaves
+        for number in (leaf.numbers if isinstance(leaf, Unrecorded) else np.ravel(leaf).astype(float).tolist())
+    )
 
 
 def sample_hyperparameter(name: str, value: Any) -> Any:
@@ -126,7 +142,7 @@ def encode(value: Any) -> Any:
     parameters = [parameter for parameter in value.arg_constraints if np.shape(getattr(value, parameter)) == ()]
     if name in STORED and type(value) is getattr(dist, name) and len(parameters) == len(value.arg_constraints):
         return {"distribution": name, "parameters": {p: float(getattr(value, p)) for p in parameters}}
-    return {"text": describe(value)}
+    return {"text": describe(value), "numbers": _numbers(value)}
 
 
 def decode(stored: Any) -> Any:
@@ -134,7 +150,7 @@ def decode(stored: Any) -> Any:
     if isinstance(stored, (int, float)):
         return float(stored)
     if "text" in stored:
-        return Unrecorded(str(stored["text"]))
+        return Unrecorded(str(stored["text"]), tuple(map(float, stored["numbers"])))
     if stored["distribution"] not in STORED:
         raise checks.InputError(f"the file names a distribution that files may not, {stored['distribution']!r}")
     return getattr(dist, stored["distribution"])(**{name: float(x) for name, x in stored["parameters"].items()})

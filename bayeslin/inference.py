@@ -11,7 +11,7 @@ import numpy as np
 
 from bayeslin import checks, diagnostics, models, sampler
 from bayeslin.data import Dataset
-from bayeslin.hyperparameters import is_random
+from bayeslin.hyperparameters import is_random, same_prior
 from bayeslin.noise import Noise
 from bayeslin.posterior import Posterior
 from bayeslin.scale import FiniteNetwork, Law
@@ -66,8 +66,9 @@ def fit(
     if dataset is not None:
         if Y is not None:
             raise checks.InputError("a Dataset brings its labels; leave Y out")
-        feature_names = dataset.feature_names if feature_names is None else feature_names
-        output_names = dataset.output_names if output_names is None else output_names
+        if feature_names is not None or output_names is not None:
+            raise checks.InputError("a Dataset brings its names; rename the columns of its table instead")
+        feature_names, output_names = dataset.feature_names, dataset.output_names
         X, Y = dataset.X, dataset.Y
     spec, rows = _statistics(X, Y)
     _check_label_scale(law, noise, spec)
@@ -104,7 +105,7 @@ def resume(
         what = "exact, so there is nothing to add" if post.exact else "thinned; resume the whole one"
         raise checks.InputError(f"this posterior is {what}")
     law, noise = post.law if law is None else law, post.noise if noise is None else Noise(noise)
-    if repr(law) != repr(post.law) or repr(noise) != repr(post.noise):
+    if not (same_prior(law, post.law) and same_prior(noise, post.noise)):
         raise checks.InputError(
             f"the posterior to resume has law {post.law!r} and noise {post.noise!r}, got {law!r} and {noise!r}"
         )

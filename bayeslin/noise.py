@@ -30,14 +30,15 @@ class Noise:
 
     def __init__(self, noise: Any, sd: Any = None):
         self.kind, self.sd = "isotropic", noise
+        if isinstance(noise, Noise):  # checked already, and perhaps traced since
+            self.kind, self.sd = noise.kind, noise.sd
+            return
         if isinstance(noise, str):
             if noise not in KINDS:
                 raise checks.InputError(f"noise must be a number, a distribution or one of {KINDS}, got {noise!r}")
             self.kind, self.sd = noise, dist.HalfNormal(1.0) if sd is None else sd
             if not is_random(self.sd):
                 raise checks.InputError(f"the sds of {noise} noise need a distribution, such as HalfNormal; got {sd!r}")
-        elif isinstance(noise, Noise):
-            self.kind, self.sd = noise.kind, noise.sd
         self.sd = checked("noise", self.sd, above=1e-150)  # its square must not vanish
 
     @property

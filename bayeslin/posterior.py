@@ -120,11 +120,14 @@ class Posterior:
         matrices = [self.sites["scale"], correlation.to_correlation(self.sites["scale"]), self.sites["noise_cov"]]
         quantities = [matrix[..., lower[0], lower[1]] for matrix in matrices]
         quantities += [self.sites[name] for name in ("alpha", "signal_variance") if name in self.sites]
+        if "W_1" in self.sites and "W_2" not in self.sites:  # no hidden layer: the weights are the function
+            quantities.append(self.sites["W_1"])
         return diagnostics.diagnose(quantities, self.stats["diverging"])
 
     def predict(self, X_new: Any, *, noise: bool = False) -> prediction.Prediction:
         """The function at X_new (m, p), noise-free, or labels there with noise=True; in label units, with names."""
-        return prediction.Prediction(self._mixture, self.units.inputs(X_new), noise, self.units)
+        index = X_new.index if hasattr(X_new, "columns") else None
+        return prediction.Prediction(self._mixture, self.units.inputs(X_new), noise, self.units, index)
 
     def log_score(self, X_new: Any, Y_new: Any) -> np.ndarray:
         """Log predictive density of each row of labels Y_new (m, D) at X_new (m, p): (m,), in nats, in label units."""

@@ -58,8 +58,8 @@ class Prediction:
     answer only.
     """
 
-    def __init__(self, mixture: Mixture, X: np.ndarray, noise: bool, units: Units):
-        self._mixture, self._X, self._noise, self._units = mixture, X, bool(noise), units
+    def __init__(self, mixture: Mixture, X: np.ndarray, noise: bool, units: Units, index: Any = None):
+        self._mixture, self._X, self._noise, self._units, self._index = mixture, X, bool(noise), units, index
         self._T, self._unreached = mixture.spec.project(X)
 
     @property
@@ -127,13 +127,17 @@ class Prediction:
         return np.concatenate(parts).reshape(*shape, *self._mean.shape) * self._units.scale + self._units.shift
 
     def to_frame(self, coverage: float = 0.9) -> Any:
-        """A data frame with the columns NAME_mean, NAME_sd, NAME_lower, NAME_upper for each output, a line a row."""
+        """A data frame with the columns NAME_mean, NAME_sd, NAME_lower, NAME_upper for each output, a line a row.
+
+        Its index is that of the new rows, where they were a data frame.
+        """
         import pandas as pd
 
         mean, std, (lower, upper) = self.mean, self.std, self.interval(coverage)
         parts = {"mean": mean, "sd": std, "lower": lower, "upper": upper}
         return pd.DataFrame(
-            {f"{name}_{what}": part[:, d] for d, name in enumerate(self.output_names) for what, part in parts.items()}
+            {f"{name}_{what}": part[:, d] for d, name in enumerate(self.output_names) for what, part in parts.items()},
+            index=self._index if self._index is not None and len(self._index) == len(mean) else None,
         )
 
 

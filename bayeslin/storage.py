@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import io
 import json
-import os
-import tempfile
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from bayeslin import checks, diagnostics
+from bayeslin import checks, diagnostics, files
 from bayeslin.data import Dataset
 from bayeslin.hyperparameters import decode, encode
 from bayeslin.noise import Noise
@@ -23,6 +20,7 @@ from bayeslin.tables import Column
 
 FORMAT = 1  # raised when older versions could not read a file any more
 ATTRIBUTE = "bayeslin"  # of the group `posterior`: JSON, everything that is not an array
+GROUPS = ("posterior", "sample_stats", "observed_data", "constant_data")
 DERIVED = "scale_correlation"  # written for ArviZ, not read back
 
 
@@ -32,8 +30,7 @@ def save(post: Any, path: Any, *, log_likelihood: bool) -> Path:
     A process killed at any moment leaves the old file or the new one. Raises `InputError` where the folder is missing
     or cannot be written to, and for a law of the caller's own.
     """
-    path = Path(path)
-    check_target(path)
+    path = files.target(path)
     meta = {"format": FORMAT, "law": _encode_law(post.law), "noise": [post.noise.kind, encode(post.noise.sd)]}
     meta |= {"settings": post.settings, "features": post.feature_names, "outputs": post.output_names}
     meta |= {"exact": post.exact, "n": int(post.spec.n), "tol": post.spec.tol, "dataset": _encode_table(post.dataset)}
@@ -44,23 +41,7 @@ def save(post: Any, path: Any, *, log_likelihood: bool) -> Path:
         arrays["sampler_state"] = (("byte",), _pack(post.sampled.state))
     found = post.to_arviz(log_likelihood=log_likelihood, predictive=0)
     diagnostics.annotate(found, {ATTRIBUTE: json.dumps(meta)}, arrays)
-    write_whole(path, lambda aside: diagnostics.write_netcdf(found, aside))
-    return path
-
-
-def write_whole(path: Path, write: Callable[[Path], None]) -> None:
-    """Let `write` make a file aside, then put it in the place of `path`: whole or not at all."""
-    handle, name = tempfile.mkstemp(prefix=f".{path.stem[:40]}.", suffix=path.suffix, dir=path.parent)
-    os.close(handle)
-    aside = Path(name)
-    try:
-        write(aside)
-        with aside.open("rb+") as file:
-            os.fsync(file.fileno())
-        aside.chmod(0o666 & ~_umask())
-        aside.replace(path)
-    finally:
-        aside.unlink(missing_ok=True)
+    return files.write_whole(path, lambda aside: diagnostics.write_netcdf(found, aside), seal=True)
 
 
 def load(path: Any) -> dict[str, Any]:
@@ -69,37 +50,44 @@ def load(path: Any) -> dict[str, Any]:
     Raises `InputError` for a file that is missing, damaged, foreign or of a newer format. Names of distributions are
     looked up in a fixed list; nothing in the file is run.
     """
-    path = Path(path)
+    path = Path(path).expanduser()
+    if not path.is_file():
+        raise checks.InputError(f"there is no file {path}; give one that post.save or `bayeslin fit` wrote")
     try:
-        if not path.is_file():
-            raise checks.InputError(f"there is no file {path}; give one that post.save or `bayeslin fit` wrote")
-        groups = diagnostics.read_netcdf(path, ("posterior", "sample_stats", "observed_data", "constant_data"))
-    except (OSError, ValueError, RuntimeError) as error:
-        if isinstance(error, checks.InputError):
-            raise
-        reason = str(error).splitlines()[0][:80] if str(error) else type(error).__name__
+        damaged = files.is_damaged(path)
+        groups = {} if damaged else diagnostics.read_netcdf(path, GROUPS)
+    except Exception as error:  # whatever the libraries below make of bytes that are no netCDF
+        reason = (str(error).splitlines() or [type(error).__name__])[0][:80]
         raise checks.InputError(f"{path.name} is no netCDF file, or is damaged ({reason}); save it again") from None
+    if damaged:
+        raise checks.InputError(f"{path.name} is damaged: it has changed since it was saved; save it again")
     if "posterior" not in groups or ATTRIBUTE not in groups["posterior"].attrs:
         raise checks.InputError(f"{path.name} holds no bayeslin posterior; give a file that post.save wrote")
     try:
         meta = json.loads(groups["posterior"].attrs[ATTRIBUTE])
         if meta["format"] > FORMAT:
             raise checks.InputError(f"{path.name} was written by a newer bayeslin; upgrade: pip install -U bayeslin")
-        return _decode(meta, groups)
-    except (KeyError, TypeError, ValueError, IndexError, AttributeError, OSError) as error:
-        if isinstance(error, checks.InputError):
-            raise
+        return _consistent(_decode(meta, groups))
+    except checks.InputError:
+        raise
+    except Exception as error:  # a description that is not what `save` writes can fail anywhere
         raise checks.InputError(f"{path.name} is damaged ({type(error).__name__}: {error}); save it again") from None
 
 
-def check_target(path: Path) -> None:
-    """Refuse, before the long work, a file that could not be written."""
-    if path.is_dir():
-        raise checks.InputError(f"{path} is a folder; give the name of a file, such as {path / 'model.nc'}")
-    if not path.parent.is_dir():
-        raise checks.InputError(f"cannot write {path}: there is no folder {path.parent}; make it first")
-    if not os.access(path.parent, os.W_OK):
-        raise checks.InputError(f"cannot write {path}: {path.parent} is not writable; give another folder")
+def _consistent(fields: dict[str, Any]) -> dict[str, Any]:
+    """The fields of a posterior as they are; raises `InputError` where they contradict each other."""
+    spec, settings, sites = fields["spec"], fields["settings"], fields["sampled"].sites
+    drawn = (settings["chains"], settings["draws"]) if fields["sampled"].stats else (1, 1)
+    D, p = spec.outputs, len(spec.V)
+    fits = (
+        sites["scale"].shape == sites["noise_cov"].shape == (*drawn, D, D)
+        and (len(fields["output_names"]), len(fields["feature_names"])) == (D, p)
+        and {"seed", "warmup", "space"} <= settings.keys()
+        and all(np.isfinite(array).all() for array in (*sites.values(), *spec[:5]))
+    )
+    if not fits:
+        raise checks.InputError("the file is damaged: its draws, names and settings do not belong together; save again")
+    return fields
 
 
 def _decode(meta: dict, groups: dict[str, Any]) -> dict[str, Any]:
@@ -177,9 +165,3 @@ def _pack(arrays: tuple[np.ndarray, ...]) -> np.ndarray:
 def _unpack(packed: np.ndarray) -> tuple[np.ndarray, ...]:
     with np.load(io.BytesIO(np.asarray(packed, np.uint8).tobytes()), allow_pickle=False) as arrays:
         return tuple(arrays[f"arr_{index}"] for index in range(len(arrays.files)))
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

@@ -77,11 +77,31 @@ def known(wanted: Iterable[str], columns: Any, name: str) -> list[str]:
     return wanted
 
 
+def plain_columns(table: Any, name: str) -> Any:
+    """The data frame with its column names as text without space around; raises `InputError` for one there twice."""
+    table = table.set_axis([str(column).strip() for column in table.columns], axis=1)
+    twice = table.columns[table.columns.duplicated()]
+    if len(twice):
+        raise checks.InputError(f"{name} names the column {twice[0]!r} twice; rename one of them")
+    return table
+
+
+def records(table: Any) -> list[dict[str, Any]]:
+    """The rows of a data frame for JSON, every digit kept, None for what is missing."""
+    rows = table.to_dict("records")
+    return [{name: None if value != value else value for name, value in row.items()} for row in rows]
+
+
 class Column(NamedTuple):
     """How a column of a table became features: numbers as they are, text one-hot with all its levels kept."""
 
     name: str
     levels: tuple[str, ...] = ()
+
+    @property
+    def features(self) -> tuple[str, ...]:
+        """Names of the features that it becomes."""
+        return tuple(f"{self.name}={level}" for level in self.levels) if self.levels else (self.name,)
 
     def encode(self, values: Any) -> dict[str, np.ndarray]:
         """Features by name; raises `InputError` on text where numbers are needed, and on unknown levels."""
@@ -95,19 +115,29 @@ class Column(NamedTuple):
             raise checks.InputError(
                 f"column {self.name!r} holds {unknown[0]!r}, which the fit has not seen; its levels are {self.levels}"
             )
-        return {f"{self.name}={level}": (text == level).astype(float) for level in self.levels}
+        columns = [(text == level).astype(float) for level in self.levels]
+        return dict(zip(self.features, columns, strict=True))
 
 
 def levels(values: Any) -> tuple[str, ...]:
-    """Sorted levels of a text column, none for a column of numbers or truth values."""
+    """Sorted levels of a text column, none for a column of numbers or truth values.
+
+    Raises `InputError` for dates, for numbers with a decimal comma, and for text that names single rows.
+    """
     import pandas as pd
 
-    if pd.api.types.is_numeric_dtype(values):
+    if pd.api.types.is_complex_dtype(values) or values.dtype.kind in "mM":
+        raise checks.InputError(f"column {values.name!r} holds {values.dtype}; turn it into numbers, or leave it out")
+    if pd.api.types.is_numeric_dtype(values) or pd.to_numeric(values, errors="coerce").notna().all():
         return ()
-    found = tuple(sorted(set(values.astype(str))))
-    if len(found) > MOST_LEVELS:
+    text = values.astype(str)
+    found = tuple(sorted(set(text)))
+    if text.str.fullmatch(r"\s*[-+]?\d+,\d+\s*").all():
+        raise checks.InputError(f"column {values.name!r} has decimal commas, such as {text.iloc[0]!r}; use points")
+    if len(found) > MOST_LEVELS or len(found) > max(10, len(text) / 2):
         raise checks.InputError(
-            f"text column {values.name!r} has {len(found)} levels, over {MOST_LEVELS}; leave it out: name features"
+            f"text column {values.name!r} has {len(found)} levels in {len(text)} rows, and names rows rather than "
+            "groups; leave it out: name features"
         )
     return found
 
@@ -118,6 +148,8 @@ def numbers(values: Any, name: str, kind: str = "") -> np.ndarray:
 
     if values.isna().any():
         raise checks.InputError(f"{kind}column {name!r} has missing cells; fill them, or drop such rows")
+    if values.dtype.kind in "cmM":
+        raise checks.InputError(f"{kind}column {name!r} holds {values.dtype}; turn it into numbers, or leave it out")
     array = pd.to_numeric(values, errors="coerce").to_numpy(dtype=float)
     for wrong, what in ((np.isnan(array), "text"), (np.isinf(array), "infinity")):
         if wrong.any():

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from bayeslin import checks
+from bayeslin import checks, tables
 from bayeslin.data import Dataset
 
 
@@ -33,23 +33,32 @@ class Units:
         return np.broadcast_to(1.0 if self.dataset is None else self.dataset.y_scale, len(self.output_names))
 
     def inputs(self, X_new: Any) -> np.ndarray:
-        """New inputs (m, p) as the fit knows them; a data frame must have its columns, where the fit had names."""
-        data, columns = self.dataset, getattr(X_new, "columns", None)
-        if data is not None and data.columns and columns is not None:
+        """New inputs (m, p) as the fit knows them; columns of a data frame are found by name."""
+        data = self.dataset
+        if data is not None and data.columns and hasattr(X_new, "columns"):
             return data.encode(X_new)
-        named = self.feature_names != tuple(map(str, range(len(self.feature_names))))
-        if named and columns is not None and tuple(map(str, columns)) != self.feature_names:
-            raise checks.InputError(
-                f"X_new has the columns {tuple(columns)}, the fit had {self.feature_names}; give those"
-            )
-        X_new = checks.new_rows(X_new, len(self.feature_names))
+        X_new = checks.new_rows(by_name(X_new, self.feature_names, "X_new"), len(self.feature_names))
         return X_new if data is None else (X_new - data.x_mean) / data.x_scale
 
     def labels(self, Y_new: Any, rows: int) -> np.ndarray:
-        """New labels (rows, D) as the fit knows them; of a data frame the columns of the outputs."""
-        if hasattr(Y_new, "columns") and set(self.output_names) <= set(Y_new.columns):
-            Y_new = Y_new[list(self.output_names)]
-        Y_new, shape = checks.matrix(Y_new, "Y_new"), (rows, len(self.output_names))
+        """New labels (rows, D) as the fit knows them; columns of a data frame are found by name."""
+        Y_new, shape = by_name(Y_new, self.output_names, "Y_new"), (rows, len(self.output_names))
+        Y_new = checks.matrix(Y_new, "Y_new")
         if Y_new.shape != shape:
             raise checks.InputError(f"Y_new must have shape {shape}, got {Y_new.shape}")
         return (Y_new - self.shift) / self.scale
+
+
+def by_name(frame: Any, names: tuple[str, ...], what: str) -> Any:
+    """The named columns of a data frame, in their order; anything else, and frames for a fit without names, as it is.
+
+    Raises `InputError` where a named column is missing or there twice.
+    """
+    if not hasattr(frame, "columns"):
+        return frame
+    frame = tables.plain_columns(frame, what)
+    if set(names) <= set(frame.columns):
+        return frame[list(names)]
+    if names == tuple(map(str, range(len(names)))):
+        return frame
+    raise checks.InputError(f"{what} has the columns {tuple(frame.columns)}, the fit had {names}; give those")

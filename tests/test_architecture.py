@@ -31,11 +31,12 @@ PLAN = {
     "distributions": "spectrum likelihood",
     "models": "spectrum network scale noise distributions hyperparameters",
     "sampler": "",
-    "storage": "data tables spectrum scale noise hyperparameters sampler diagnostics",
+    "files": "",
+    "storage": "files data tables spectrum scale noise hyperparameters sampler diagnostics",
     "diagnostics": "",
     "coordinates": "",
     "correlation": "spectrum likelihood diagnostics",
-    "units": "data",
+    "units": "data tables",
     "prediction": "spectrum likelihood units",
     "loo": "spectrum likelihood",
     "simulation": "models correlation hyperparameters likelihood noise scale spectrum",
@@ -45,15 +46,15 @@ PLAN = {
     "figures": "",
     "plots": "figures",
     "calibration": "spectrum scale noise hyperparameters likelihood models sampler correlation plots",
-    "comparison": "data hyperparameters spectrum scale inference posterior correlation plots",
+    "comparison": "data tables hyperparameters spectrum scale inference posterior correlation plots",
     "reports": "comparison posterior hyperparameters",
-    "commands": "data tables scale inference posterior storage comparison diagnostics plots reports",
-    "estimator": "data tables scale inference prediction",
+    "commands": "data tables scale inference posterior files comparison diagnostics plots reports",
+    "estimator": "data tables units scale inference prediction",
     "cli": "commands data",
 }
 NUMPYRO = {"hyperparameters", "scale", "network", "limit", "noise", "distributions", "models", "sampler", "calibration"}
 NUMPYRO |= {"simulation"}
-LAZY = {"arviz", "pandas", "matplotlib", "sklearn", "dask", "xarray", "h5netcdf"}
+LAZY = {"arviz", "pandas", "matplotlib", "sklearn", "dask", "xarray", "h5netcdf", "h5py"}
 EAGER = {"estimator": {"sklearn"}}  # it inherits from scikit-learn's classes, and `import bayeslin` leaves it out
 
 

@@ -140,6 +140,28 @@ def test_a_posterior_that_has_not_converged_is_written_and_says_so(tmp_path, cap
     assert bl.Posterior.load(path).scale.shape == (4, 1040, 3, 3)
 
 
+def test_a_single_draw_is_not_taken_for_an_exact_answer(tmp_path, capsys):
+    few = ["--draws", "1", "--warmup", "5", "--chains", "1", "--quiet"]
+    arguments = ["fit", "linnerud", "--law", "nngp", "--out", str(tmp_path / "m.nc"), *few]
+    assert cli.main(arguments) == commands.NOT_CONVERGED
+    printed = capsys.readouterr()
+    assert "R-hat is not defined: too few draws" in printed.out
+    assert printed.err == ""
+
+
+def test_small_units_keep_their_digits_in_json(tmp_path, capsys):
+    table = bl.data.read_frame(bl.data.shipped_path("linnerud"))
+    table.assign(Weight=table.Weight * 1e-14).to_csv(tmp_path / "t.csv", index=False)
+    model = str(tmp_path / "m.nc")
+    arguments = ["fit", str(tmp_path / "t.csv"), "--targets", "Weight,Waist", "--law", "nngp", "--noise", "0.5"]
+    assert cli.main([*arguments, "--out", model]) == commands.DONE
+    capsys.readouterr()
+    assert cli.main(["predict", model, str(tmp_path / "t.csv"), "--json"]) == commands.DONE
+    record = json.loads(capsys.readouterr().out)[0]
+    assert record["Weight_mean"] == pytest.approx(bl.Posterior.load(model).predict(table).mean[0, 0], rel=1e-12)
+    assert 1e-12 < record["Weight_mean"] < 1e-11
+
+
 @pytest.mark.parametrize("moment", ["compiling", "sampling"])
 def test_ctrl_c_ends_with_one_line_and_leaves_the_old_file(moment, tmp_path, model):
     path = tmp_path / "m.nc"
@@ -158,7 +180,7 @@ def test_ctrl_c_ends_with_one_line_and_leaves_the_old_file(moment, tmp_path, mod
         process.send_signal(signal.SIGINT)
         rest = process.stderr.read().decode()
     assert process.returncode == commands.INTERRUPTED
-    assert rest.splitlines()[-1] == "bayeslin: interrupted; nothing was written"
+    assert rest.splitlines()[-1] == "bayeslin: interrupted; no file is half-written"
     assert "Traceback" not in rest
     assert path.read_bytes() == model.read_bytes()
     assert list(tmp_path.iterdir()) == [path]

@@ -122,3 +122,20 @@ def test_bounded_priors_are_priors_too(prior):
 def test_bad_noise_is_refused_by_name(noise, message):
     with pytest.raises(bl.InputError, match=message):
         bl.Noise(noise)
+
+
+@pytest.mark.parametrize(
+    "prior",
+    [dist.Uniform(0.1, 1.0), dist.LogUniform(0.1, 1.0), dist.TruncatedNormal(0.0, 1.0, low=0.0), dist.Pareto(0.1, 3.0)],
+    ids=lambda prior: type(prior).__name__,
+)
+def test_bounded_priors_pass_a_trace(prior):
+    """A law, or a noise, that comes back as an argument of a compiled program has traced bounds."""
+
+    def model(noise):
+        with numpyro.handlers.block(), numpyro.handlers.seed(rng_seed=0):
+            return bl.Noise(noise).sample_cov(2)
+
+    Sigma = jax.jit(model)(bl.Noise(prior))
+    assert Sigma.shape == (2, 2)
+    assert Sigma[0, 0] > 0

@@ -128,3 +128,71 @@ def test_predictions_do_not_depend_on_the_blocks_of_draws(table, post, monkeypat
     monkeypatch.setattr(prediction, "BLOCK", 300)  # 30 draws of 5 x 2 numbers, a single row
     for one, two in zip(whole, everything(), strict=True):
         np.testing.assert_allclose(two, one, rtol=1e-10)
+
+
+# Names
+
+
+def exact(table, **columns):
+    return fit(table.assign(**columns), **EXACT)
+
+
+def test_labels_are_found_by_name_or_refused(table):
+    post = exact(table)
+    found = post.log_score(table, table[["y", "z"]])
+    np.testing.assert_array_equal(post.log_score(table, table[["z", "y"]]), found)
+    with pytest.raises(bl.InputError, match=r"Y_new has the columns \('Z', 'Y'\), the fit had \('y', 'z'\)"):
+        post.log_score(table, table[["z", "y"]].rename(columns={"z": "Z", "y": "Y"}))
+
+
+def test_columns_with_numbers_for_names_are_found_too(rng):
+    X, Y = pd.DataFrame(rng.standard_normal((9, 3))), pd.DataFrame(rng.standard_normal((9, 2)))
+    X, Y = X - X.mean(), Y - Y.mean()
+    post = bl.fit(bl.NNGP(), X, Y, noise=0.5)
+    np.testing.assert_array_equal(post.predict(X[[2, 0, 1]]).mean, post.predict(X).mean)
+    np.testing.assert_array_equal(post.log_score(X, Y[[1, 0]]), post.log_score(X, Y))
+    frame = X.join(Y.set_axis([" y", "z"], axis=1)).rename(columns={0: " a"})
+    post = bl.fit(bl.NNGP(), bl.Dataset.from_frame(frame, ["y", "z"]), noise=0.5)
+    assert post.predict(frame).mean.shape == (9, 2)
+    with pytest.raises(bl.InputError, match="names the column '1' twice"):
+        post.predict(frame[[" a", 1, 1, 2]])
+
+
+def test_columns_that_did_not_vary_are_not_asked_for_again(table):
+    post = exact(table, c=1.0, group="same")
+    assert post.feature_names == ("a", "b")
+    found = post.predict(table.drop(columns=["c", "group"])).mean
+    np.testing.assert_array_equal(post.predict(table.assign(c=np.nan, group="new")).mean, found)
+
+
+def test_predictions_keep_the_index_of_the_rows(table):
+    rows = table.iloc[[7, 3]].set_axis(["x", "y"])
+    assert exact(table).predict(rows).to_frame().index.tolist() == ["x", "y"]
+
+
+def test_a_dataset_brings_its_names(table):
+    data = bl.Dataset.from_frame(table, ["y", "z"]).standardize()
+    with pytest.raises(bl.InputError, match="brings its names"):
+        bl.fit(bl.NNGP(), data, noise=0.5, output_names=["A", "B"])
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        (["0,03"] * 15 + ["1,5"] * 15, "decimal commas, such as '0,03'"),
+        (pd.date_range("2020-01-01", periods=30), "holds datetime64"),
+        (np.arange(30) * 1j, "holds complex128"),
+        ([f"id {row}" for row in range(30)], "names rows rather than groups"),
+    ],
+    ids=["commas", "dates", "complex", "identifiers"],
+)
+def test_columns_that_would_be_misread_are_refused(values, message, table):
+    with pytest.raises(bl.InputError, match=message):
+        bl.Dataset.from_frame(table.assign(c=values), ["y", "z"])
+    with pytest.raises(bl.InputError, match="column 'y'"):
+        bl.Dataset.from_frame(table.assign(y=values), ["y", "z"])
+
+
+def test_numbers_in_an_object_column_are_numbers(table):
+    data = bl.Dataset.from_frame(table.assign(c=table.c.astype(object)), ["y", "z"])
+    assert data.feature_names == bl.Dataset.from_frame(table, ["y", "z"]).feature_names
