@@ -126,8 +126,14 @@ def upper_point(value: Any, probability: float = 0.999) -> float:
     """The number itself, or the point that the distribution stays below with this probability (by simulation)."""
     if not is_random(value):
         return float(value)
-    draws = value.sample(jax.random.key(0), (100_000,))
-    return float(jax.numpy.quantile(draws, probability))
+    try:
+        with jax.ensure_compile_time_eval():
+            draws = value.sample(jax.random.key(0), (100_000,))
+            return float(jax.numpy.quantile(draws, probability))
+    except jax.errors.ConcretizationTypeError:
+        raise checks.InputError(
+            f"the numbers of {type(value).__name__} are traced here; give steps, or make the law outside"
+        ) from None
 
 
 def encode(value: Any) -> Any:

@@ -40,7 +40,8 @@ def fit(
         in, or a `Spectrum`. Nothing is centred or scaled here (`Dataset.standardize` does).
     noise : a number is the known sd of all labels; "isotropic", "diagonal", "full" are inferred, see `Noise`.
     space : "scale" samples Q, functions integrated out; "weights" samples every weight matrix of a `FiniteNetwork`.
-    draws : kept draws of each chain, after `warmup`. Names default to the columns of data frames.
+    draws : kept draws of each chain, after `warmup`, another length of which compiles another program. Names default
+        to the columns of data frames.
     Raises `InputError` on unusable input; warns when the draws are not converged or the columns are far from centred.
 
     >>> import bayeslin as bl
