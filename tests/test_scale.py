@@ -265,7 +265,7 @@ def test_bad_laws_are_refused_by_name(make, named):
 
 
 def test_a_law_with_a_random_alpha_can_be_made_inside_a_traced_model():
-    steps = jax.jit(lambda: jnp.zeros(bl.Proportional(dist.HalfNormal(1.0)).steps))()
+    steps = jax.jit(lambda: jax.numpy.zeros(bl.Proportional(dist.HalfNormal(1.0)).steps))()
     assert len(steps) == 16
     with pytest.raises(bl.InputError, match="numbers of HalfNormal are traced here; give steps"):
         jax.jit(lambda scale: bl.Proportional(dist.HalfNormal(scale)).steps)(1.0)
