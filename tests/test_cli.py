@@ -75,7 +75,18 @@ def test_json_of_fit_and_summary_is_the_same_and_alone(tmp_path, capsys, model):
 
 
 def test_learned_hyperparameters_and_full_noise_are_reported(tmp_path, capsys):
-    arguments = ["fit", "linnerud", "--alpha", "learn", "--signal-variance", "learn", "--noise", "full"]
+    arguments = [
+        "fit",
+        "linnerud",
+        "--targets",
+        "Weight,Pulse",
+        "--alpha",
+        "learn",
+        "--signal-variance",
+        "learn",
+        "--noise",
+        "full",
+    ]
     assert cli.main([*arguments, "--out", str(tmp_path / "m.nc"), *FEW]) == commands.NOT_CONVERGED
     printed = capsys.readouterr().out
     for text in ("alpha ", "signal_variance", "noise sd, Pulse", "R-hat", "wrote"):

@@ -68,6 +68,7 @@ def pointwise(found):
 
 
 @pytest.mark.filterwarnings("ignore:column .* has mean")
+@pytest.mark.slow
 def test_arviz_loo_is_refitting_without_the_row(linnerud):
     X, Y = linnerud
     law, settings = bl.Proportional(0.5), {"progress": False, "draws": 1000, "warmup": 500}

@@ -116,6 +116,7 @@ def test_function_correlations_are_sums_of_dense_covariances(few, X_new):
 
 
 @QUIET
+@pytest.mark.slow
 def test_function_mcse_is_the_spread_over_seeds(data):
     found = [
         bl.fit(bl.Proportional(0.5), data.X, data.Y, **SMALL | {"seed": seed}).output_correlation() for seed in range(8)
@@ -345,7 +346,7 @@ def test_arviz_groups_names_and_round_trip(data, post, tmp_path):
     [
         (bl.FiniteNetwork((5, 4)), {"noise": "diagonal"}),
         (bl.FiniteNetwork((5, 4)), {"space": "weights"}),
-        (bl.Proportional(dist.LogNormal(-1.0, 0.5)), {}),
+        (bl.Proportional(dist.LogNormal(-1.0, 0.5), steps=2), {}),
     ],
     ids=["factors", "weights", "limit"],
 )
