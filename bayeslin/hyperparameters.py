@@ -104,7 +104,7 @@ def describe(value: Any) -> str:
         return value.text
     parameters = {name: getattr(value, name, None) for name in value.arg_constraints}
     numbers = [f"{name}={float(x):g}" for name, x in parameters.items() if x is not None and np.ndim(x) == 0]
-    inner = getattr(value, "base_dist", None)
+    inner = None if type(value).__name__ in STORED else getattr(value, "base_dist", None)
     return f"{type(value).__name__}({', '.join([*([describe(inner)] if inner is not None else []), *numbers])})"
 
 

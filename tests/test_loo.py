@@ -102,6 +102,7 @@ def densities(post, x, y):
 
 
 @pytest.mark.filterwarnings("ignore:The inplace keyword in DataFrame.sort_values is deprecated")
+@pytest.mark.slow
 def test_pareto_k_is_small_on_penguins_and_arviz_compares_laws():
     import arviz as az
 

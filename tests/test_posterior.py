@@ -204,8 +204,9 @@ def test_data_frames_to_predict_need_the_columns_of_the_fit(data):
     X = pd.DataFrame(data.X, columns=list("abcd"))
     post = bl.fit(bl.NNGP(), X, data.Y, noise=0.5)
     np.testing.assert_array_equal(post.predict(X).mean, post.predict(data.X).mean)
-    with pytest.raises(bl.InputError, match=r"X_new has the columns.*'d', 'c'"):
-        post.predict(X[list("abdc")])
+    np.testing.assert_array_equal(post.predict(X[list("abdc")].assign(e=1.0)).mean, post.predict(data.X).mean)
+    with pytest.raises(bl.InputError, match=r"X_new has the columns.*'b', 'd', 'z'.*give those"):
+        post.predict(X.rename(columns={"c": "z"})[list("abdz")])
 
 
 @QUIET
