@@ -39,6 +39,7 @@ def test_another_alpha_in_the_fit_is_found_out():
     assert found.pvalues()["log_det_scale"] < 1e-6
 
 
+@pytest.mark.slow
 def test_random_hyperparameters_are_calibrated_together_and_the_picture_is_drawn(tmp_path):
     law = bl.Proportional(dist.LogNormal(-1.0, 0.3), signal_variance=dist.LogNormal(0.0, 0.5))
     found = calibrate(law, X, simulations=40, draws=19, **QUICK)

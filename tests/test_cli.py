@@ -39,7 +39,11 @@ def test_every_help_text_has_an_example():
 
 def test_the_examples_work_in_this_order(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    small = {"compare": ["--control", "1", *FEW], "fit": FEW, "resume": ["--draws", "40", "--quiet"]}
+    small = {
+        "compare": ["--control", "1", "--noise", "0.5", "--targets", "bill_length_mm,body_mass_g", *FEW],
+        "fit": FEW,
+        "resume": ["--draws", "40", "--quiet"],
+    }
     for name in ("datasets", "fit", "predict", "summary", "resume", "compare"):
         arguments = parsers()[name].epilog.removeprefix("example: bayeslin ").split()
         code = cli.main(arguments + small.get(name, []))

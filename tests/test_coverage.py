@@ -81,6 +81,7 @@ def test_intervals_of_two_hundred_teachers_hold_their_share(name):
     [{"noise": dist.HalfNormal(0.05)}, {"fitted": bl.Proportional(8.0, steps=8)}],
     ids=["noise", "alpha"],
 )
+@pytest.mark.slow
 def test_another_noise_or_alpha_in_the_fit_is_found_out(wrong):
     found = coverage(LAWS["alpha=0.5"], count=40, **wrong)
     assert max(abs(share - 90) / error for share, error in found.values()) > 4

@@ -247,7 +247,10 @@ def test_nuts_is_quadrature_for_two_outputs_of_linnerud(noise, linnerud):
     check_two(post, two_outputs(0.5, noise))
 
 
-@pytest.mark.parametrize("pair", [(0, 1), (1, 3), (2, 3)], ids=str)
+OTHERS = [pytest.param(pair, marks=pytest.mark.slow) for pair in ((0, 1), (1, 3))]
+
+
+@pytest.mark.parametrize("pair", [(2, 3), *OTHERS], ids=str)
 def test_nuts_is_quadrature_for_pairs_of_penguin_measurements(pair):
     data = bl.load_dataset("penguins").standardize()
     Y = data.Y[:, pair]
@@ -297,6 +300,7 @@ def test_measured_rates_are_the_published_ones():
     assert all(each.one_input < each.coupling_bound for each in found)
 
 
+@pytest.mark.slow
 def test_the_coupling_bound_of_several_outputs_is_the_sampled_one():
     law = bl.Proportional(0.5)
     closed = exact.distance_to_nngp(law, 2)

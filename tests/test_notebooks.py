@@ -54,7 +54,11 @@ def test_the_stored_notebook_is_whole_and_clean(path):
     assert "assert " in code(notebook)[-1].source, "it ends in what it shows"
 
 
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=IDS)
+# The second is about ArviZ, so it runs on either line of it with the default suite; the others take as long again.
+RUNS = [NOTEBOOKS[1], *(pytest.param(path, marks=pytest.mark.slow) for path in (NOTEBOOKS[0], NOTEBOOKS[2]))]
+
+
+@pytest.mark.parametrize("path", RUNS, ids=lambda path: path.stem)
 def test_the_notebook_runs_with_few_draws(path, tmp_path):
     command = [sys.executable, str(FOLDER / "execute.py"), str(path), "--into", str(tmp_path)]
     found = subprocess.run(

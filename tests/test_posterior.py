@@ -172,6 +172,7 @@ def test_rotated_labels_give_the_rotated_scale(data, post, rng):
 
 
 @QUIET
+@pytest.mark.slow
 def test_every_hyperparameter_may_be_random(data):
     law = bl.Proportional(dist.LogNormal(-1.0, 0.5), signal_variance=dist.LogNormal(0.0, 0.5))
     post = bl.fit(law, data.X, data.Y, noise="full", **SMALL)
@@ -180,6 +181,7 @@ def test_every_hyperparameter_may_be_random(data):
     assert {"alpha", "signal_variance", "noise_sd"} <= set(post.to_arviz().posterior.data_vars)
 
 
+@pytest.mark.slow
 def test_full_noise_finds_the_correlation_of_the_residuals(rng):
     X = rng.standard_normal((200, 2))
     L = np.array([[0.8, 0.0], [0.48, 0.36]])  # sds 0.8 and 0.6, correlation 0.8
@@ -351,6 +353,7 @@ def test_arviz_groups_names_and_round_trip(data, post, tmp_path):
     ],
     ids=["factors", "weights", "limit"],
 )
+@pytest.mark.slow
 def test_every_site_arrives_in_arviz_with_named_dimensions(law, settings, data):
     post = bl.fit(law, data.X, data.Y, **SMALL | settings | {"draws": 10, "warmup": 10})
     found = post.to_arviz()["posterior"]

@@ -91,6 +91,7 @@ def test_statistics_are_there_under_arviz_names(data):
     assert post.scale.dtype == np.float64
 
 
+@pytest.mark.slow
 def test_threads_may_fit_at_once(data):
     laws = [bl.NNGP(), bl.FiniteNetwork((4,))]
     settings = FEW | {"draws": 5, "warmup": 3}  # programs that no other test has compiled
