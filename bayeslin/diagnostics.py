@@ -99,9 +99,11 @@ def to_arviz(groups: Mapping[str, Mapping[str, np.ndarray]], coords: dict, dims:
 
 def annotate(data: Any, attributes: Mapping[str, str], arrays: Mapping[str, tuple]) -> None:
     """Add attributes to the group `posterior`, and arrays (dims, values) to `constant_data`."""
+    import xarray
+
     data["posterior"].attrs.update(attributes)
-    for name, variable in arrays.items():
-        data["constant_data"][name] = variable
+    for name, (names, values) in arrays.items():
+        data["constant_data"][name] = xarray.DataArray(values, dims=names)  # a DataTree takes no bare tuple
 
 
 def write_netcdf(data: Any, path: Path) -> None:

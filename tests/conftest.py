@@ -2,6 +2,7 @@ import gc
 
 import jax
 import numpy as np
+import numpyro  # noqa: F401 before ArviZ 1.x, whose import of it breaks off where warnings are errors
 import pytest
 
 
