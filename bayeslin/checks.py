@@ -15,8 +15,8 @@ class InputError(ValueError):
     """Something that the caller gave cannot be used; the message names it and the remedy."""
 
 
-def matrix(values: Any, name: str) -> np.ndarray:
-    """Finite float64 matrix from anything array-like; a single column may come as a vector."""
+def matrix(values: Any, name: str, *, empty: bool = False) -> np.ndarray:
+    """Finite float64 matrix from anything array-like; a single column may come as a vector; empty : allow no rows."""
     kind = getattr(getattr(values, "dtype", None), "kind", "")
     if kind in "cmM" and kind:
         raise InputError(f"{name} must hold real numbers, got {values.dtype}; convert it first")
@@ -32,7 +32,7 @@ def matrix(values: Any, name: str) -> np.ndarray:
         array = array[:, None]
     if array.ndim != 2:
         raise InputError(f"{name} must be a matrix, rows are examples; it came with shape {array.shape}")
-    if not array.size:
+    if not (array.shape[1] if empty else array.size):
         raise InputError(f"{name} is empty, shape {array.shape}; give at least one row and one column")
     if not np.isfinite(array).all():
         row, column = np.argwhere(~np.isfinite(array))[0]
@@ -40,7 +40,7 @@ def matrix(values: Any, name: str) -> np.ndarray:
             f"{name} holds {array[row, column]} in row {row}, column {column} (counted from 0); "
             "drop or fill such rows first"
         )
-    if np.abs(array).max() > LARGEST:
+    if np.abs(array).max(initial=0.0) > LARGEST:
         raise InputError(f"{name} holds {np.abs(array).max():.3g}, too large to be squared; rescale the columns")
     return array
 
@@ -53,12 +53,17 @@ def rows(X: Any, Y: Any) -> tuple[np.ndarray, np.ndarray]:
     if len(X) != len(Y):
         hint = "; did you mean Y.T?" if len(X) == Y.shape[1] else "; give one row of labels for each row of inputs"
         raise InputError(f"need one row per example: X {X.shape}, Y {Y.shape}{hint}")
-    if len(X) < 2:
-        raise InputError(f"need at least two rows, got {len(X)}")
-    constant = np.flatnonzero(np.ptp(Y, axis=0) == 0)
-    if constant.size:
-        raise InputError(f"column {constant[0]} of Y is constant; there is nothing to learn from it, leave it out")
+    informative(len(X), np.ptp(Y, axis=0) == 0)
     return X, Y
+
+
+def informative(n: int, constant: np.ndarray) -> None:
+    """At least two rows, and no label column that is marked constant."""
+    if n < 2:
+        raise InputError(f"need at least two rows, got {n}")
+    if constant.any():
+        column = np.flatnonzero(constant)[0]
+        raise InputError(f"column {column} of Y is constant; there is nothing to learn from it, leave it out")
 
 
 def new_rows(X: Any, features: int) -> np.ndarray:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from bayeslin import checks
+from bayeslin import checks, chunks
+from bayeslin.factor import Factor
 
 
 class Spectrum(NamedTuple):
@@ -44,7 +46,49 @@ class Spectrum(NamedTuple):
         tol: relative size below which a singular value of X counts as zero, max(n, p) times epsilon by default.
         """
         X, Y = checks.rows(X, Y)
-        tol = max(X.shape) * np.finfo(np.float64).eps if tol is None else checks.number(tol, "tol", least=0.0)
+        return cls._reduced(X, Y, len(X), tol)
+
+    @classmethod
+    def from_chunks(cls, parts: Iterable[Any], *, center: bool = False, tol: float | None = None) -> Spectrum:
+        """Statistics of rows that come in chunks: those of `from_rows` on all of them, one chunk in memory at a time.
+
+        parts : pairs (X, Y) of arrays or data frames, of any lengths, from a list or a generator. center : take out the
+        columns' means first. Each chunk becomes a triangular factor, and factors merge (design section 4), so that
+        digits are not lost as by sums of products. Raises `InputError` that names the chunk, from 0.
+
+        >>> X, Y = np.array([[1.0, 0.0], [0.0, 2.0], [1.0, 1.0]]), np.array([[0.1], [0.2], [0.4]])
+        >>> parts = ((X[start : start + 2], Y[start : start + 2]) for start in (0, 2))
+        >>> Spectrum.from_chunks(parts).lam.round(6), Spectrum.from_rows(X, Y).lam.round(6)
+        (array([2.651388, 0.848612]), array([2.651388, 0.848612]))
+        """
+        return cls.from_factor(*chunks.of_chunks(parts), center=center, tol=tol)
+
+    @classmethod
+    def from_dask(cls, X: Any, Y: Any, *, center: bool = False, tol: float | None = None) -> Spectrum:
+        """Statistics of dask arrays or data frames X (n, p) and Y (n, D), computed here by a tree of tasks.
+
+        Runs on the scheduler that dask uses, with `distributed` on its workers, where dead workers' tasks are run
+        again. Blocks are cut along rows, aligned in X and Y; lengths may be unknown. center, tol and errors as for
+        `from_chunks`.
+
+        >>> import dask.array as da
+        >>> X = da.from_array([[1.0, 0.0], [0.0, 2.0], [1.0, 1.0]], chunks=(2, 1))
+        >>> Spectrum.from_dask(X, X.sum(axis=1)).lam.round(6)
+        array([2.651388, 0.848612])
+        """
+        return cls.from_factor(*chunks.of_dask(X, Y), center=center, tol=tol)
+
+    @classmethod
+    def from_factor(cls, factor: Factor, features: int, *, center: bool = False, tol: float | None = None) -> Spectrum:
+        """Statistics of the rows [X Y] behind a factor, X its first columns: a rotation of rows changes none."""
+        checks.informative(factor.n, factor.constant[features:])
+        rows = factor.rows(center=center)
+        return cls._reduced(rows[:, :features], rows[:, features:], factor.n, tol)
+
+    @classmethod
+    def _reduced(cls, X: np.ndarray, Y: np.ndarray, n: int, tol: float | None) -> Spectrum:
+        """Statistics of n rows, given as themselves or as other rows with the same cross-products."""
+        tol = max(n, X.shape[1]) * np.finfo(np.float64).eps if tol is None else checks.number(tol, "tol", least=0.0)
         U, S, V = decompose(X)
         if S[0] == 0:
             raise checks.InputError("every entry of X is zero; a linear network has nothing to learn from")
@@ -56,7 +100,7 @@ class Spectrum(NamedTuple):
             lam = S[:r] ** 2
         if not (lam[-1] > 0 and np.isfinite(lam[0]) and np.isfinite(R).all()):
             raise checks.InputError("X or Y holds numbers too large or too small to be squared; rescale the columns")
-        return cls(lam, Z, R, len(X), V[:, :r], tol)
+        return cls(lam, Z, R, n, V[:, :r], tol)
 
     @property
     def rank(self) -> int:

@@ -16,7 +16,9 @@ PLAN = {
     "hyperparameters": "",
     "tables": "",
     "data": "tables",
-    "spectrum": "",
+    "factor": "",
+    "chunks": "factor",
+    "spectrum": "chunks factor",
     "network": "",
     "limit": "network hyperparameters",
     "lifting": "network spectrum",
@@ -54,7 +56,7 @@ PLAN = {
 }
 NUMPYRO = {"hyperparameters", "scale", "network", "limit", "noise", "distributions", "models", "sampler", "calibration"}
 NUMPYRO |= {"simulation"}
-LAZY = {"arviz", "pandas", "matplotlib", "sklearn", "dask", "xarray", "h5netcdf", "h5py"}
+LAZY = {"arviz", "pandas", "matplotlib", "sklearn", "dask", "pyarrow", "xarray", "h5netcdf", "h5py"}
 EAGER = {"estimator": {"sklearn"}}  # it inherits from scikit-learn's classes, and `import bayeslin` leaves it out
 
 

@@ -1,0 +1,113 @@
+"""Rows that come in pieces: chunks of an iterable or blocks of dask, each checked at the door and made a factor."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+
+from bayeslin import checks
+from bayeslin.factor import Factor
+
+BRANCHES = 8  # factors merged by one task of dask
+
+
+def piece(X: Any, Y: Any, where: str, widths: tuple[int, int] | None = None) -> Factor:
+    """The factor of [X Y] for one piece, named by `where` in errors; widths : the columns that X and Y must have."""
+    X, Y = checks.matrix(X, f"X of {where}", empty=True), checks.matrix(Y, f"Y of {where}", empty=True)
+    if len(X) != len(Y):
+        raise checks.InputError(f"need one row per example: X of {where} {X.shape}, Y {Y.shape}")
+    for name, array, width in zip("XY", (X, Y), widths or (X.shape[1], Y.shape[1]), strict=True):
+        if array.shape[1] != width:
+            raise checks.InputError(
+                f"{name} of {where} has {array.shape[1]} columns, the first had {width}; give all the same columns"
+            )
+    return Factor.of(X, Y)
+
+
+def of_chunks(chunks: Iterable[Any]) -> tuple[Factor, int]:
+    """The factor of [X Y] over all chunks (X, Y), and the number of columns of X; one chunk is held at a time.
+
+    Raises `InputError` that names the chunk, counted from 0.
+    """
+    if not isinstance(chunks, Iterable) or hasattr(chunks, "shape"):
+        raise checks.InputError(f"chunks must be an iterable of pairs (X, Y), got {type(chunks).__name__}")
+    factor, widths, names = None, None, None
+    for index, chunk in enumerate(chunks):
+        if not isinstance(chunk, tuple | list) or len(chunk) != 2:
+            raise checks.InputError(f"chunk {index} must be a pair (X, Y), got {type(chunk).__name__}")
+        names = names or [list(getattr(part, "columns", ())) for part in chunk]
+        X, Y = (_in_order(part, known, f"chunk {index}") for part, known in zip(chunk, names, strict=True))
+        new = piece(X, Y, f"chunk {index}", widths)
+        if factor is None:
+            factor, widths = new, (_width(X), _width(Y))
+        else:
+            factor = factor.merge(new)
+    if factor is None or widths is None:
+        raise checks.InputError("there are no chunks; give at least one pair (X, Y)")
+    return factor, widths[0]
+
+
+def of_dask(X: Any, Y: Any) -> tuple[Factor, int]:
+    """The factor of [X Y] for dask arrays or data frames, by a tree of tasks, and the number of columns of X.
+
+    A task whose worker dies is run again by dask's scheduler; each is a function of its block alone, so that no row is
+    lost or counted twice. Raises `InputError` that names the block, counted from 0.
+    """
+    try:
+        import dask
+    except ImportError:
+        raise checks.InputError("this needs dask: pip install 'bayeslin[dask]'") from None
+    X, Y = _along_rows(X, "X"), _along_rows(Y, "Y")
+    if not any(hasattr(part, "columns") or np.isnan(part.shape[0]) for part in (X, Y)):
+        if X.shape[0] != Y.shape[0]:
+            raise checks.InputError(f"need one row per example: X {X.shape}, Y {Y.shape}")
+        Y = Y.rechunk({0: X.chunks[0]})
+    # unoptimised, so that blocks which X and Y are both cut from keep one name and are computed once
+    delayed = [part.to_delayed(optimize_graph=False) for part in (X, Y)]
+    blocks = [part.ravel().tolist() if isinstance(part, np.ndarray) else part for part in delayed]
+    if len(blocks[0]) != len(blocks[1]):
+        raise checks.InputError(
+            f"X has {len(blocks[0])} blocks of unknown length, Y has {len(blocks[1])}; cut both from one collection, "
+            "or call compute_chunk_sizes() on arrays"
+        )
+    widths, reduce, merge = (X.shape[1], Y.shape[1]), dask.delayed(piece, pure=True), dask.delayed(_merged, pure=True)
+    level = [reduce(*pair, f"block {k}", widths) for k, pair in enumerate(zip(*blocks, strict=True))]
+    while len(level) > 1:
+        level = [merge(level[start : start + BRANCHES]) for start in range(0, len(level), BRANCHES)]
+    return level[0].compute(), widths[0]
+
+
+def _merged(factors: list[Factor]) -> Factor:
+    total = factors[0]
+    for factor in factors[1:]:
+        total = total.merge(factor)
+    return total
+
+
+def _along_rows(part: Any, name: str) -> Any:
+    """A dask collection cut along rows only, with two axes."""
+    if not hasattr(part, "to_delayed") or not hasattr(part, "ndim") or part.ndim not in (1, 2):
+        raise checks.InputError(
+            f"{name} must be a dask array or data frame of rows, got {type(part).__name__}; "
+            "for other pieces see Spectrum.from_chunks"
+        )
+    if hasattr(part, "npartitions") and hasattr(part, "divisions"):
+        return part.to_frame() if part.ndim == 1 else part
+    part = part[:, None] if part.ndim == 1 else part
+    return part.rechunk({1: -1})
+
+
+def _in_order(part: Any, names: list, where: str) -> Any:
+    """A data frame with its columns in the order of the first chunk's; arrays as they are."""
+    columns = list(getattr(part, "columns", ()))
+    if columns == names:
+        return part
+    if set(columns) != set(names) or len(columns) != len(names):
+        raise checks.InputError(f"{where} has the columns {columns}, the first had {names}; give all the same columns")
+    return part[names]
+
+
+def _width(part: Any) -> int:
+    return 1 if np.ndim(part) == 1 else np.shape(part)[1]
