@@ -80,7 +80,7 @@ def mcse(array: np.ndarray) -> np.ndarray:
     if array.shape[1] < 4:
         return np.where(np.ptp(array, axis=(0, 1)) == 0, 0.0, np.nan)
     az = _arviz()
-    errors = [float(az.mcse(column)) if np.ptp(column) > 0 else 0.0 for column in _columns(array)]
+    errors = [np.asarray(az.mcse(column)).item() if np.ptp(column) > 0 else 0.0 for column in _columns(array)]
     return np.array(errors).reshape(array.shape[2:])
 
 
