@@ -16,6 +16,7 @@ from bayeslin.inference import fit, resume
 from bayeslin.noise import Noise
 from bayeslin.posterior import Posterior
 from bayeslin.scale import NNGP, FiniteNetwork, Law, Proportional, ScaleMoments
+from bayeslin.scan import scan_table
 from bayeslin.spectrum import Spectrum
 
 __all__ = [
@@ -43,4 +44,5 @@ __all__ = [
     "plots",
     "read_table",
     "resume",
+    "scan_table",
 ]

@@ -10,7 +10,7 @@ import warnings
 from pathlib import Path
 from typing import Any, NoReturn
 
-from bayeslin import checks, commands, data
+from bayeslin import checks, commands, data, scan
 from bayeslin._version import __version__
 from bayeslin.commands import BAD_INPUT, DONE, INTERRUPTED
 
@@ -73,6 +73,9 @@ def _parser() -> argparse.ArgumentParser:
         "bayeslin fit linnerud --alpha 0.5 --noise full --out linnerud.nc",
     )
     _add_table(fit)
+    fit.description = (
+        f"{fit.description}; parquet of more than {scan.LARGE:.0e} cells is read in batches, rows not kept"
+    )
     fit.add_argument("--law", choices=("proportional", "finite", "nngp"), default="proportional", help="default: limit")
     _add_law(fit)
     fit.add_argument("--out", type=Path, metavar="MODEL.nc", required=True, help="the file to write")

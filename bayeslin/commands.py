@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from bayeslin import checks, data, files, plots, tables
+from bayeslin import checks, data, files, plots, scan, tables
 from bayeslin.comparison import compare, default_laws
 from bayeslin.diagnostics import ConvergenceWarning
 from bayeslin.inference import fit, resume
@@ -50,7 +50,7 @@ def run_compare(options: argparse.Namespace) -> int:
 def run_fit(options: argparse.Namespace) -> int:
     """Fit one law to a table, write the posterior to a file, print its summary."""
     _check_file(options.out, (".nc",))
-    table, law = _read(options), _law(options)
+    table, law = _read(options, keep_rows=not scan.is_large(_path(options.table))), _law(options)
     _say(options, *_describe(table), f"  {law!r}, noise {options.noise}")
     post = in_background(lambda: fit(law, table, noise=options.noise, **_settings(options)))
     return _report(post, options)
@@ -164,8 +164,11 @@ def _say(options: argparse.Namespace, *lines: str) -> None:
 
 
 def _describe(table: data.Dataset) -> list[str]:
-    size = f"{len(table.X)} rows, {table.X.shape[1]} features, outputs {', '.join(table.output_names)}"
-    steps = [*table.notes, "every column centred and divided by its standard deviation"]
+    size = f"{table.n} rows, {table.X.shape[1]} features, outputs {', '.join(table.output_names)}"
+    steps = list(table.notes)
+    if table.factor is not None:
+        steps.append(f"more than {scan.LARGE:.0e} cells: read in batches, rows not kept, so no leave-one-out")
+    steps = [*steps, "every column centred and divided by its standard deviation"]
     return [f"{table.name}: {size}", *(f"  {step}" for step in steps)]
 
 
@@ -174,8 +177,11 @@ def _path(table: str) -> Any:
     return data.shipped_path(table) if table in data.datasets() and not Path(table).exists() else table
 
 
-def _read(options: argparse.Namespace) -> data.Dataset:
-    return data.read_table(_path(options.table), targets=options.targets, features=options.features).standardize()
+def _read(options: argparse.Namespace, *, keep_rows: bool = True) -> data.Dataset:
+    path, chosen = _path(options.table), {"targets": options.targets, "features": options.features}
+    if keep_rows:
+        return data.read_table(path, **chosen).standardize()
+    return scan.scan_table(path, **chosen, progress=not options.quiet).standardize()
 
 
 def _check_file(path: Path, suffixes: tuple[str, ...]) -> None:

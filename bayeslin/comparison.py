@@ -152,8 +152,8 @@ def compare(
     ) < len(laws):
         raise checks.InputError(f"laws need names that also differ as file names, got {list(laws)}")
     control, seed = checks.integer(control, "control", least=0), checks.integer(seed, "seed", least=0)
-    if isinstance(X, Spectrum):
-        raise checks.InputError("compare permutes rows, so it needs X and Y; with a Spectrum use fit, law by law")
+    if isinstance(X, Spectrum) or (isinstance(X, Dataset) and X.factor is not None):
+        raise checks.InputError("compare permutes rows, so it needs X and Y; without rows use fit, law by law")
     array_X, array_Y = checks.rows(X.X, X.Y) if isinstance(X, Dataset) else checks.rows(X, Y)
     if array_Y.shape[1] < 2:
         raise checks.InputError(

@@ -9,7 +9,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from bayeslin import checks
-from bayeslin.tables import Column, known, levels, numbers, plain_columns, read_csv, read_parquet
+from bayeslin.columns import Column, complete_rows, encode, levels, note_dropped, roles, settle
+from bayeslin.factor import Factor
+from bayeslin.tables import known, plain_columns, read_csv, read_parquet
 
 _TARGETS = {
     "penguins": ("bill_length_mm", "bill_depth_mm", "flipper_length_mm", "body_mass_g"),
@@ -23,7 +25,8 @@ class Dataset:
     """Inputs X (n, p) and labels Y (n, D) with names, and the standardisation that was applied to them.
 
     Original values are X * x_scale + x_mean and Y * y_scale + y_mean. `columns` says how table columns became
-    features, `notes` what was dropped or encoded, in sentences.
+    features, `notes` what was dropped or encoded, in sentences. `factor` is that of [X Y] where the rows were too many
+    to keep; X and Y then have none.
     """
 
     X: np.ndarray
@@ -37,6 +40,12 @@ class Dataset:
     x_scale: Any = field(default=1.0)
     y_mean: Any = field(default=0.0)
     y_scale: Any = field(default=1.0)
+    factor: Factor | None = None
+
+    @property
+    def n(self) -> int:
+        """Number of rows, also of those that were not kept."""
+        return len(self.X) if self.factor is None else self.factor.n
 
     def standardize(self) -> Dataset:
         """Every column centred and divided by its standard deviation (ddof 0), constants become 0; see `original`.
@@ -48,23 +57,44 @@ class Dataset:
         array([1., 1., 1.])
         """
         moved: dict[str, Any] = {}
-        for short, array in {"x": self.X, "y": self.Y}.items():
-            varies = np.ptp(array, axis=0) > 0  # the sd of a constant column may round to 1e-17 instead of 0
-            with np.errstate(all="ignore"):
-                mean, sd = np.where(varies, array.mean(0), array[0]), np.where(varies, array.std(0), 1.0)
+        moments = self._moments()
+        for short, (mean, sd) in zip("xy", moments, strict=True):
             if not (np.isfinite(sd) & (sd > 0)).all():
                 raise checks.InputError(
                     f"{short.upper()} holds numbers too large or too small to be squared; rescale it"
                 )
             shift, scale = getattr(self, f"{short}_mean"), getattr(self, f"{short}_scale")
-            moved |= {short.upper(): (array - mean) / sd, f"{short}_mean": mean * scale + shift}
+            moved |= {short.upper(): (getattr(self, short.upper()) - mean) / sd, f"{short}_mean": mean * scale + shift}
             moved |= {f"{short}_scale": sd * scale}
+        if self.factor is not None:
+            moved["factor"] = self.factor.rescaled(*np.hstack(moments))
         return replace(self, **moved)
+
+    def _moments(self) -> list[tuple[np.ndarray, np.ndarray]]:
+        """Mean and sd of the columns of X and of Y; for a constant its value and 1."""
+        if self.factor is not None:
+            same, p = self.factor.constant, len(self.feature_names)
+            mean, sd = np.where(same, self.factor.low, self.factor.mean), np.where(same, 1.0, self.factor.sd)
+            return [(mean[:p], sd[:p]), (mean[p:], sd[p:])]
+        moments = []
+        for array in (self.X, self.Y):
+            varies = np.ptp(array, axis=0) > 0  # the sd of a constant column may round to 1e-17 instead of 0
+            with np.errstate(all="ignore"):
+                moments.append((np.where(varies, array.mean(0), array[0]), np.where(varies, array.std(0), 1.0)))
+        return moments
 
     def original(self) -> Dataset:
         """The same rows in the units of the table."""
         X, Y = self.X * self.x_scale + self.x_mean, self.Y * self.y_scale + self.y_mean
-        return replace(self, X=X, Y=Y, x_mean=0.0, x_scale=1.0, y_mean=0.0, y_scale=1.0)
+        moved = replace(self, X=X, Y=Y, x_mean=0.0, x_scale=1.0, y_mean=0.0, y_scale=1.0)
+        if self.factor is None:
+            return moved
+        mean, scale = self._joined(self.x_mean, self.y_mean), self._joined(self.x_scale, self.y_scale)
+        return replace(moved, factor=self.factor.rescaled(-mean / scale, 1 / scale))
+
+    def _joined(self, x: Any, y: Any) -> np.ndarray:
+        """One number for each column of [X Y]."""
+        return np.hstack([np.broadcast_to(x, self.X.shape[1]), np.broadcast_to(y, self.Y.shape[1])])
 
     def encode(self, table: Any) -> np.ndarray:
         """Features (m, p) of the rows of another data frame, in this dataset's own, perhaps standardised, units."""
@@ -84,56 +114,18 @@ class Dataset:
         Raises `InputError` for unknown, repeated or constant targets, text in a target, infinities, too few rows.
         """
         table = plain_columns(table, name)
-        targets = known(targets, table.columns, name)
-        features = [c for c in table.columns if c not in targets] if features is None else features
-        if not len(features):
-            raise checks.InputError(f"every column of {name} is a target, so no feature is left; name fewer targets")
-        features = known(features, table.columns, name)
-        both = [column for column in features if column in targets]
-        if both:
-            raise checks.InputError(f"{both[0]!r} is both a target and a feature; leave it out of one of them")
-        notes, used = [], table[[*features, *targets]]
-        if len(used) == 0:
-            raise checks.InputError(f"{name} has a header but no rows; give a table with at least two rows")
-        missing = used.isna()
-        complete = used[~missing.any(axis=1)]
-        if len(complete) < len(used):
-            where = ", ".join(f"{column} ({count})" for column, count in missing.sum().items() if count)
-            notes.append(f"{len(used) - len(complete)} of {len(used)} rows dropped, cells missing in {where}")
-        if len(complete) < 2:
-            where = f" (cells missing in {where})" if len(complete) < len(used) else ""
-            raise checks.InputError(
-                f"{name} has {len(complete)} complete rows{where}, need at least two; fill cells or leave columns out"
-            )
-
+        targets, features = roles(table.columns, targets, features, name)
+        complete, missing = complete_rows(table[[*features, *targets]])
+        dropped = note_dropped(len(table), len(complete), missing, name)
         columns = tuple(Column(column, levels(complete[column])) for column in features)
-        encoded: dict[str, np.ndarray] = {}
-        for column in columns:
-            new = column.encode(complete[column.name])
-            if encoded.keys() & new.keys():
-                raise checks.InputError(
-                    f"two features would be named {next(iter(encoded.keys() & new.keys()))!r}; rename one"
-                )
-            encoded |= new
-            if column.levels:
-                notes.append(f"{column.name} one-hot: {', '.join(column.levels)}")
-        constant = [feature for feature, values in encoded.items() if np.ptp(values) == 0]
-        if constant:
-            notes.append(f"left out, constant: {', '.join(constant)}")
-        kept = {feature: values for feature, values in encoded.items() if feature not in constant}
-        if not kept:
-            raise checks.InputError(f"{name} has no feature that varies; the targets are {', '.join(targets)}")
-        columns = tuple(column for column in columns if set(column.features) & set(kept))
-        labels = {target: numbers(complete[target], target, "target ") for target in targets}
-        for target, values in labels.items():
-            if np.ptp(values) == 0:
-                raise checks.InputError(f"target {target!r} is constant; there is nothing to learn, leave it out")
-        X, Y = np.column_stack(list(kept.values())), np.column_stack(list(labels.values()))
-        return cls(X, Y, tuple(kept), tuple(targets), columns, name, tuple(notes))
+        X, Y = encode(complete, columns, targets)
+        constant = np.concatenate([np.ptp(X, axis=0) == 0, np.ptp(Y, axis=0) == 0])
+        columns, kept, notes = settle(columns, targets, constant, name)
+        return cls(X[:, ~constant[: X.shape[1]]], Y, kept, tuple(targets), columns, name, (*dropped, *notes))
 
     def __repr__(self) -> str:
         outputs = ", ".join(self.output_names)
-        return f"Dataset({self.name!r}: {len(self.X)} rows, {self.X.shape[1]} features, outputs {outputs})"
+        return f"Dataset({self.name!r}: {self.n} rows, {self.X.shape[1]} features, outputs {outputs})"
 
 
 def read_table(path: Any, targets: Any = None, features: Any = None) -> Dataset:
@@ -148,16 +140,32 @@ def read_table(path: Any, targets: Any = None, features: Any = None) -> Dataset:
     """
     table = read_frame(path)
     path = Path(path).expanduser()
+    return Dataset.from_frame(table, default_targets(path, targets, table.columns), features, name=path.stem)
+
+
+def default_targets(path: Path, targets: Any, columns: Any) -> Any:
+    """The targets as given, or those of the shipped set that the file is named as."""
     if targets is None:
         targets = _TARGETS.get(path.stem, ())
-        if not targets or not set(targets) <= set(table.columns):
-            columns = ", ".join(table.columns)
-            raise checks.InputError(f"which columns of {path.name} are the targets? give targets; it has {columns}")
-    return Dataset.from_frame(table, targets, features, name=path.stem)
+        if not targets or not set(targets) <= set(columns):
+            raise checks.InputError(
+                f"which columns of {path.name} are the targets? give targets; it has {', '.join(columns)}"
+            )
+    return targets
 
 
 def read_frame(path: Any) -> Any:
     """The data frame in a csv or parquet file, cells as they are; raises `InputError` if there is none."""
+    path = existing(path)
+    try:
+        table = read_parquet(path) if path.suffix == ".parquet" else read_csv(path)
+    except (OSError, RuntimeError, TypeError) as error:
+        raise checks.InputError(f"{path} cannot be read ({error}); give the path of a csv or parquet file") from None
+    return plain_columns(table, path.name)
+
+
+def existing(path: Any) -> Path:
+    """The path of a file that is there; raises `InputError` for any other."""
     try:
         path = Path(path).expanduser()
         if path.is_dir():
@@ -165,10 +173,9 @@ def read_frame(path: Any) -> Any:
         if not path.exists():
             shipped = ", ".join(datasets())
             raise checks.InputError(f"{path} does not exist; give a csv or parquet file, or one of {shipped}")
-        table = read_parquet(path) if path.suffix == ".parquet" else read_csv(path)
     except (OSError, RuntimeError, TypeError) as error:
         raise checks.InputError(f"{path} cannot be read ({error}); give the path of a csv or parquet file") from None
-    return plain_columns(table, path.name)
+    return path
 
 
 def datasets() -> tuple[str, ...]:

@@ -8,10 +8,10 @@ import jax
 import numpy as np
 
 from bayeslin import checks, inference
+from bayeslin.columns import Column
 from bayeslin.data import Dataset
 from bayeslin.prediction import Prediction
 from bayeslin.scale import Proportional
-from bayeslin.tables import Column
 from bayeslin.units import by_name
 
 try:

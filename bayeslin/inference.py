@@ -36,8 +36,8 @@ def fit(
     """Posterior of a law of Q given labels, by NUTS in float64; exact where nothing is left to sample.
 
     law : `NNGP()`, `FiniteNetwork(widths)` or `Proportional(alpha)`.
-    X : (n, p) inputs, Y : (n, D) labels; or in place of both a `Dataset`, whose table's units predictions then answer
-        in, or a `Spectrum`. Nothing is centred or scaled here (`Dataset.standardize` does).
+    X : (n, p) inputs, Y : (n, D) labels; or in place of both a `Dataset`, with or without rows, whose table's units
+        predictions then answer in, or a `Spectrum`. Nothing is centred or scaled here (`Dataset.standardize` does).
     noise : a number is the known sd of all labels; "isotropic", "diagonal", "full" are inferred, see `Noise`.
     space : "scale" samples Q, functions integrated out; "weights" samples every weight matrix of a `FiniteNetwork`.
     draws : kept draws of each chain, after `warmup`, another length of which compiles another program. Names default
@@ -53,7 +53,9 @@ def fit(
         raise checks.InputError(f"law must be a law such as bl.Proportional(0.5), got {law!r}")
     if space not in ("scale", "weights"):
         raise checks.InputError(f'space must be "scale" or "weights", got {space!r}')
-    if space == "weights" and (not isinstance(law, FiniteNetwork) or isinstance(X, Spectrum)):
+    dataset = X if isinstance(X, Dataset) else None
+    has_rows = dataset.factor is None if dataset is not None else not isinstance(X, Spectrum)
+    if space == "weights" and not (isinstance(law, FiniteNetwork) and has_rows):
         raise checks.InputError('space="weights" needs a FiniteNetwork and the rows X, Y; use space="scale"')
     noise = Noise(noise)
     settings = {
@@ -63,7 +65,6 @@ def fit(
         "chains": checks.integer(chains, "chains"),
         "space": space,
     }
-    dataset = X if isinstance(X, Dataset) else None
     if dataset is not None:
         if Y is not None:
             raise checks.InputError("a Dataset brings its labels; leave Y out")
@@ -71,7 +72,7 @@ def fit(
             raise checks.InputError("a Dataset brings its names; rename the columns of its table instead")
         feature_names, output_names = dataset.feature_names, dataset.output_names
         X, Y = dataset.X, dataset.Y
-    spec, rows = _statistics(X, Y)
+    spec, rows = _statistics(X, Y) if dataset is None or has_rows else _without_rows(dataset)
     _check_label_scale(law, noise, spec)
     names = (
         _names(feature_names, X, len(spec.V), "feature names"),
@@ -163,17 +164,29 @@ def _statistics(X: Any, Y: Any) -> tuple[Spectrum, tuple[np.ndarray, np.ndarray]
         return X, None
     X, Y = checks.rows(X, Y)
     spec = Spectrum.from_rows(X, Y)
-    for name, array in {"X": X, "Y": Y}.items():
-        mean, sd = array.mean(0), array.std(0)
+    _check_centred({"X": (X.mean(0), X.std(0)), "Y": (Y.mean(0), Y.std(0))})
+    return spec, (X, Y)
+
+
+def _without_rows(dataset: Dataset) -> tuple[Spectrum, None]:
+    factor, p = dataset.factor, len(dataset.feature_names)
+    assert factor is not None
+    spec = Spectrum.from_factor(factor, p)
+    _check_centred({"X": (factor.mean[:p], factor.sd[:p]), "Y": (factor.mean[p:], factor.sd[p:])})
+    return spec, None
+
+
+def _check_centred(moments: dict[str, tuple[np.ndarray, np.ndarray]]) -> None:
+    """Warn where a column's mean is far from zero, in its sds."""
+    for name, (mean, sd) in moments.items():
         far = np.flatnonzero((np.abs(mean) > 0.5 * sd) & (sd > 0))
         if far.size:
             column = far[0]
             warnings.warn(
                 f"column {column} of {name} has mean {mean[column]:.3g} and sd {sd[column]:.3g}: the network has no "
                 "bias, so centre the columns first (bl.Dataset.standardize does)",
-                stacklevel=3,
+                stacklevel=4,
             )
-    return spec, (X, Y)
 
 
 def _check_label_scale(law: Law, noise: Noise, spec: Spectrum) -> None:

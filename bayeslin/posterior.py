@@ -171,7 +171,7 @@ class Posterior:
         the answer, and ArviZ's Pareto k has nothing to say. Raises `InputError` where only a `Spectrum` was fitted.
         """
         if self.rows is None:
-            raise checks.InputError("leaving out rows needs the rows; fit X and Y instead of a Spectrum")
+            raise checks.InputError("leaving out rows needs the rows; fit X and Y, or a Dataset that keeps them")
         logs = loo.log_likelihood_loo(self._mixture.given, self.spec, *self.rows)
         return self._broadcast(logs.reshape(*self.sites["scale"].shape[:2], -1))
 

@@ -10,13 +10,14 @@ from typing import Any
 import numpy as np
 
 from bayeslin import checks, diagnostics, files
+from bayeslin.columns import Column
 from bayeslin.data import Dataset
+from bayeslin.factor import Factor
 from bayeslin.hyperparameters import decode, encode
 from bayeslin.noise import Noise
 from bayeslin.sampler import Draws
 from bayeslin.scale import NNGP, FiniteNetwork, Law, Proportional
 from bayeslin.spectrum import Spectrum
-from bayeslin.tables import Column
 
 FORMAT = 1  # raised when older versions could not read a file any more
 ATTRIBUTE = "bayeslin"  # of the group `posterior`: JSON, everything that is not an array
@@ -37,6 +38,8 @@ def save(post: Any, path: Any, *, log_likelihood: bool) -> Path:
     arrays: dict[str, tuple] = {}
     if post.rows is None:
         arrays = {"spectrum_V": (("feature", "direction"), post.spec.V)}
+    if post.dataset is not None and post.dataset.factor is not None:
+        arrays["factor"] = (("byte_of_factor",), _pack(tuple(map(np.asarray, post.dataset.factor))))
     if post.sampled.state is not None:
         arrays["sampler_state"] = (("byte",), _pack(post.sampled.state))
     found = post.to_arviz(log_likelihood=log_likelihood, predictive=0)
@@ -106,11 +109,16 @@ def _decode(meta: dict, groups: dict[str, Any]) -> dict[str, Any]:
     kind, sd = meta["noise"]
     noise = Noise(decode(sd)) if kind == "isotropic" else Noise(kind, decode(sd))
     dataset = None
-    if meta["dataset"] is not None and rows is not None:
-        stored = meta["dataset"]
+    if meta["dataset"] is not None:
+        stored, factor = meta["dataset"], None
+        if "factor" in constant:
+            T, origin, n, low, high = _unpack(constant["factor"].values)
+            factor = Factor(T, origin, int(n), low, high)
+        X, Y = (np.empty((0, len(part))) for part in names) if rows is None else rows
         columns = tuple(Column(name, tuple(levels)) for name, levels in stored["columns"])
-        units = [np.asarray(stored[name]) for name in UNITS]
-        dataset = Dataset(*rows, *names, columns, stored["name"], tuple(stored["notes"]), *units)
+        units: dict[str, Any] = {name: np.asarray(stored[name]) for name in UNITS}
+        notes = tuple(stored["notes"])
+        dataset = Dataset(X, Y, *names, columns, stored["name"], notes, **units, factor=factor)
     return {
         "law": _decode_law(meta["law"]),
         "noise": noise,

@@ -1,4 +1,4 @@
-"""Tables: files to data frames, and columns to numbers."""
+"""Tables: files to data frames, and names of columns."""
 
 from __future__ import annotations
 
@@ -8,13 +8,9 @@ import re
 import warnings
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, NamedTuple
-
-import numpy as np
+from typing import Any
 
 from bayeslin import checks
-
-MOST_LEVELS = 50  # a text column with more is an identifier, not a feature
 
 
 def read_csv(path: Path) -> Any:
@@ -47,6 +43,18 @@ def read_parquet(path: Path) -> Any:
         return pd.read_parquet(path)
     except ImportError:
         raise checks.InputError("parquet needs pyarrow: pip install 'bayeslin[parquet]', or use csv") from None
+    except (ValueError, OSError) as error:
+        raise checks.InputError(f"{path.name} is not a parquet table ({str(error).splitlines()[0]})") from None
+
+
+def open_parquet(path: Path) -> Any:
+    """A parquet file of pyarrow, to be read in batches through a small buffer, however large its row groups are."""
+    try:
+        from pyarrow import parquet
+    except ImportError:
+        raise checks.InputError("parquet needs pyarrow: pip install 'bayeslin[parquet]', or use csv") from None
+    try:
+        return parquet.ParquetFile(path, buffer_size=1 << 16)
     except (ValueError, OSError) as error:
         raise checks.InputError(f"{path.name} is not a parquet table ({str(error).splitlines()[0]})") from None
 
@@ -90,74 +98,3 @@ def records(table: Any) -> list[dict[str, Any]]:
     """The rows of a data frame for JSON, every digit kept, None for what is missing."""
     rows = table.to_dict("records")
     return [{name: None if value != value else value for name, value in row.items()} for row in rows]
-
-
-class Column(NamedTuple):
-    """How a column of a table became features: numbers as they are, text one-hot with all its levels kept."""
-
-    name: str
-    levels: tuple[str, ...] = ()
-
-    @property
-    def features(self) -> tuple[str, ...]:
-        """Names of the features that it becomes."""
-        return tuple(f"{self.name}={level}" for level in self.levels) if self.levels else (self.name,)
-
-    def encode(self, values: Any) -> dict[str, np.ndarray]:
-        """Features by name; raises `InputError` on text where numbers are needed, and on unknown levels."""
-        if not self.levels:
-            return {self.name: numbers(values, self.name)}
-        if values.isna().any():
-            raise checks.InputError(f"column {self.name!r} has missing cells; fill them, or drop such rows")
-        text = values.astype(str).to_numpy()
-        unknown = sorted(set(text) - set(self.levels))
-        if unknown:
-            raise checks.InputError(
-                f"column {self.name!r} holds {unknown[0]!r}, which the fit has not seen; its levels are {self.levels}"
-            )
-        columns = [(text == level).astype(float) for level in self.levels]
-        return dict(zip(self.features, columns, strict=True))
-
-
-def levels(values: Any) -> tuple[str, ...]:
-    """Sorted levels of a text column, none for a column of numbers or truth values.
-
-    Raises `InputError` for dates, for numbers with a decimal comma, and for text that names single rows.
-    """
-    import pandas as pd
-
-    if pd.api.types.is_complex_dtype(values) or values.dtype.kind in "mM":
-        raise checks.InputError(f"column {values.name!r} holds {values.dtype}; turn it into numbers, or leave it out")
-    if pd.api.types.is_numeric_dtype(values) or pd.to_numeric(values, errors="coerce").notna().all():
-        return ()
-    text = values.astype(str)
-    found = tuple(sorted(set(text)))
-    if text.str.fullmatch(r"\s*[-+]?\d+,\d+\s*").all():
-        raise checks.InputError(f"column {values.name!r} has decimal commas, such as {text.iloc[0]!r}; use points")
-    if len(found) > MOST_LEVELS or len(found) > max(10, len(text) / 2):
-        raise checks.InputError(
-            f"text column {values.name!r} has {len(found)} levels in {len(text)} rows, and names rows rather than "
-            "groups; leave it out: name features"
-        )
-    return found
-
-
-def numbers(values: Any, name: str, kind: str = "") -> np.ndarray:
-    """Finite float64 values of a column."""
-    import pandas as pd
-
-    if values.isna().any():
-        raise checks.InputError(f"{kind}column {name!r} has missing cells; fill them, or drop such rows")
-    if values.dtype.kind in "cmM":
-        raise checks.InputError(f"{kind}column {name!r} holds {values.dtype}; turn it into numbers, or leave it out")
-    array = pd.to_numeric(values, errors="coerce").to_numpy(dtype=float)
-    for wrong, what in ((np.isnan(array), "text"), (np.isinf(array), "infinity")):
-        if wrong.any():
-            row = int(np.flatnonzero(wrong)[0])
-            raise checks.InputError(
-                f"{kind}column {name!r} holds {what}, {values.iloc[row]!r} in row {values.index[row]} (from 0); "
-                "give numbers, or leave the column out"
-            )
-    if np.abs(array).max(initial=0.0) > checks.LARGEST:
-        raise checks.InputError(f"{kind}column {name!r} holds numbers too large to be squared; rescale it")
-    return array
