@@ -25,7 +25,7 @@ from bayeslin.factor import Factor
 from bayeslin.tables import open_parquet, plain_columns
 
 LARGE = 10_000_000  # cells of a parquet file, rows times columns, from which `bayeslin fit` does not keep the rows
-CELLS = 1 << 21  # of a batch: 16 MB
+CELLS = 1 << 20  # of a batch: 8 MB
 
 
 def is_large(path: Any) -> bool:

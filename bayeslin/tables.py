@@ -54,7 +54,7 @@ def open_parquet(path: Path) -> Any:
     except ImportError:
         raise checks.InputError("parquet needs pyarrow: pip install 'bayeslin[parquet]', or use csv") from None
     try:
-        return parquet.ParquetFile(path, buffer_size=1 << 16)
+        return parquet.ParquetFile(path, buffer_size=1 << 16, pre_buffer=False)  # else it keeps all that it has read
     except (ValueError, OSError) as error:
         raise checks.InputError(f"{path.name} is not a parquet table ({str(error).splitlines()[0]})") from None
 

@@ -46,7 +46,7 @@ def path(table, tmp_path):
     return tmp_path / "t.parquet"
 
 
-@pytest.fixture(params=[1 << 21, 300], ids=["one batch", "many batches"])
+@pytest.fixture(params=[1 << 20, 300], ids=["one batch", "many batches"])
 def cells(request, monkeypatch):
     monkeypatch.setattr(scan, "CELLS", request.param)
 

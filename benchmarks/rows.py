@@ -1,0 +1,101 @@
+"""Rows by the ten million: time and memory of `bl.scan_table`, and what NUTS costs for a thousand rows and a million.
+
+    python benchmarks/rows.py                   # 2e7 rows x 50 features, 3 targets: 8.5 GB, removed afterwards
+    python benchmarks/rows.py --rows 1000000    # smaller
+
+Prints a line of a markdown table for each of the two.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+import time
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+from pyarrow import parquet
+
+import bayeslin as bl
+
+GROUP = 100_000  # rows of a row group
+NAMES = [f"x{k}" for k in range(50)] + ["a", "b", "c"]
+
+READ = """
+import json, resource, sys, time
+import bayeslin as bl
+peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024  # MiB on Linux
+before, began = peak(), time.perf_counter()
+data = bl.scan_table(sys.argv[1], targets=["a", "b", "c"]).standardize()
+spec = bl.Spectrum.from_factor(data.factor, 50)
+seconds = time.perf_counter() - began
+print(json.dumps({"rows": data.n, "rank": spec.rank, "seconds": seconds, "import": before, "above": peak() - before}))
+"""
+
+
+def write(path: Path, rows: int) -> None:
+    """Normal features of mean 1e6 for the first and 0 for the others, labels a linear map of them plus noise."""
+    rng = np.random.default_rng(0)
+    weights = rng.standard_normal((50, 3)) / np.sqrt(50)
+    schema = pa.schema([(name, pa.float64()) for name in NAMES])
+    with parquet.ParquetWriter(path, schema, compression="none", use_dictionary=False) as file:
+        for start in range(0, rows, GROUP):
+            X = rng.standard_normal((min(GROUP, rows - start), 50))
+            Y = X @ weights + rng.standard_normal((len(X), 3))
+            X[:, 0] += 1e6
+            file.write_table(pa.table(list(np.hstack([X, Y]).T.copy()), schema=schema))
+
+
+def reading(rows: int, folder: str | None) -> None:
+    """One fresh process that reads the file."""
+    with tempfile.TemporaryDirectory(dir=folder) as scratch:
+        path = Path(scratch) / "big.parquet"
+        began = time.perf_counter()
+        write(path, rows)
+        gb = path.stat().st_size / 1e9
+        print(f"wrote {gb:.1f} GB in {time.perf_counter() - began:.0f} s", file=sys.stderr)
+        done = subprocess.run([sys.executable, "-c", READ, str(path)], check=True, stdout=subprocess.PIPE)
+    found = json.loads(done.stdout)
+    assert (found["rows"], found["rank"]) == (rows, 50)
+    print("| rows | file, GB | seconds | peak above the import, MiB | import, MiB |\n|---|---|---|---|---|")
+    print(f"| {rows:.0e} | {gb:.1f} | {found['seconds']:.0f} | {found['above']:.0f} | {found['import']:.0f} |")
+
+
+def sampling(sizes: tuple[int, ...] = (1_000, 1_000_000), repeats: int = 3) -> None:
+    """Warm fits of statistics, alternating between the sizes; a gradient is one step of a trajectory."""
+    law = bl.Proportional(0.5)
+    spectra = {}
+    for n in sizes:
+        data = bl.data.teacher(n, 50, 3, seed=0, correlation=0.5).dataset.standardize()
+        spectra[n] = bl.Spectrum.from_rows(data.X, data.Y)
+    seconds: dict[int, list[float]] = {n: [] for n in sizes}
+    steps: dict[int, list[float]] = {n: [] for n in sizes}
+    for repeat in range(repeats + 1):
+        for n, spec in spectra.items():
+            began = time.perf_counter()
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", bl.ConvergenceWarning)
+                post = bl.fit(law, spec, seed=repeat, progress=False)
+            if repeat:  # the first one compiles
+                seconds[n].append(time.perf_counter() - began)
+                steps[n].append(float(post.stats["n_steps"].mean()))
+    (small, large), median = sizes, np.median
+    print("| n | seconds of a warm fit | steps of a draw |\n|---|---|---|")
+    for n in sizes:
+        print(f"| {n:.0e} | {median(seconds[n]):.2f} | {median(steps[n]):.1f} |")
+    print(f"\n{large:.0e} rows take {median(seconds[large]) / median(seconds[small]):.2f} times as long as {small:.0e}")
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rows", type=int, default=20_000_000)
+    parser.add_argument("--folder", help="where the file is written (default: the folder of temporary files)")
+    parser.add_argument("--only", choices=("reading", "sampling"))
+    options = parser.parse_args()
+    if options.only != "sampling":
+        reading(options.rows, options.folder)
+    if options.only != "reading":
+        sampling()
