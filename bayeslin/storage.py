@@ -19,7 +19,7 @@ from bayeslin.sampler import Draws
 from bayeslin.scale import NNGP, FiniteNetwork, Law, Proportional
 from bayeslin.spectrum import Spectrum
 
-FORMAT = 1  # raised when older versions could not read a file any more
+FORMAT = 2  # raised when older versions could not read a file any more: 2 where a table's rows were not kept, else 1
 ATTRIBUTE = "bayeslin"  # of the group `posterior`: JSON, everything that is not an array
 GROUPS = ("posterior", "sample_stats", "observed_data", "constant_data")
 DERIVED = "scale_correlation"  # written for ArviZ, not read back
@@ -32,14 +32,16 @@ def save(post: Any, path: Any, *, log_likelihood: bool) -> Path:
     or cannot be written to, and for a law of the caller's own.
     """
     path = files.target(path)
-    meta = {"format": FORMAT, "law": _encode_law(post.law), "noise": [post.noise.kind, encode(post.noise.sd)]}
+    factor = None if post.dataset is None else post.dataset.factor
+    meta: dict[str, Any] = {"format": 1 if factor is None else FORMAT, "law": _encode_law(post.law)}
+    meta["noise"] = [post.noise.kind, encode(post.noise.sd)]
     meta |= {"settings": post.settings, "features": post.feature_names, "outputs": post.output_names}
     meta |= {"exact": post.exact, "n": int(post.spec.n), "tol": post.spec.tol, "dataset": _encode_table(post.dataset)}
     arrays: dict[str, tuple] = {}
     if post.rows is None:
         arrays = {"spectrum_V": (("feature", "direction"), post.spec.V)}
-    if post.dataset is not None and post.dataset.factor is not None:
-        arrays["factor"] = (("byte_of_factor",), _pack(tuple(map(np.asarray, post.dataset.factor))))
+    if factor is not None:
+        arrays["factor"] = (("byte_of_factor",), _pack(tuple(map(np.asarray, factor))))
     if post.sampled.state is not None:
         arrays["sampler_state"] = (("byte",), _pack(post.sampled.state))
     found = post.to_arviz(log_likelihood=log_likelihood, predictive=0)
@@ -82,9 +84,11 @@ def _consistent(fields: dict[str, Any]) -> dict[str, Any]:
     spec, settings, sites = fields["spec"], fields["settings"], fields["sampled"].sites
     drawn = (settings["chains"], settings["draws"]) if fields["sampled"].stats else (1, 1)
     D, p = spec.outputs, len(spec.V)
+    factor = None if fields["dataset"] is None else fields["dataset"].factor
     fits = (
         sites["scale"].shape == sites["noise_cov"].shape == (*drawn, D, D)
         and (len(fields["output_names"]), len(fields["feature_names"])) == (D, p)
+        and (factor is None or factor.T.shape[1] - 1 == len(factor.origin) == p + D)
         and {"seed", "warmup", "space"} <= settings.keys()
         and all(np.isfinite(array).all() for array in (*sites.values(), *spec[:5]))
     )

@@ -25,9 +25,11 @@ GROUP = 100_000  # rows of a row group
 NAMES = [f"x{k}" for k in range(50)] + ["a", "b", "c"]
 
 READ = """
-import json, resource, sys, time
+import json, re, sys, time
+from pathlib import Path
 import bayeslin as bl
-peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024  # MiB on Linux
+def peak():  # MiB; Linux. Not ru_maxrss, which a process inherits from the one that started it
+    return int(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1]) / 1024
 before, began = peak(), time.perf_counter()
 data = bl.scan_table(sys.argv[1], targets=["a", "b", "c"]).standardize()
 spec = bl.Spectrum.from_factor(data.factor, 50)
@@ -70,7 +72,7 @@ def sampling(sizes: tuple[int, ...] = (1_000, 1_000_000), repeats: int = 3) -> N
     spectra = {}
     for n in sizes:
         data = bl.data.teacher(n, 50, 3, seed=0, correlation=0.5).dataset.standardize()
-        spectra[n] = bl.Spectrum.from_rows(data.X, data.Y)
+        spectra[n] = bl.Spectrum.from_chunks([(data.X, data.Y)])
     seconds: dict[int, list[float]] = {n: [] for n in sizes}
     steps: dict[int, list[float]] = {n: [] for n in sizes}
     for repeat in range(repeats + 1):

@@ -27,6 +27,7 @@ CHUNKS = {
     "labels cut otherwise": ((17, 4), (30, 2)),
     "columns cut too": ((25, 2), (50, 1)),
     "single rows": ((1, 4), (1, 2)),
+    "nine blocks, one more than are merged at once": ((12, 4), (12, 2)),
 }
 
 
