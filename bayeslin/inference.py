@@ -17,8 +17,6 @@ from bayeslin.posterior import Posterior
 from bayeslin.scale import FiniteNetwork, Law
 from bayeslin.spectrum import Spectrum
 
-MANY = 10_000  # rows from which the noise, known to 1 / sqrt(2 n D), is too narrow for the floor of `sampler.sample`
-
 
 def fit(
     law: Law,
@@ -140,7 +138,6 @@ def _sample(
         progress=progress,
         label=repr(law),
         state=state,
-        floor=weights or spec.n < MANY,
     )
 
 

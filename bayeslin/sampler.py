@@ -56,7 +56,6 @@ def sample(
     label: str = "",
     per_chain: Any = (),
     state: tuple[np.ndarray, ...] | None = None,
-    floor: bool = True,
 ) -> Draws:
     """Run NUTS on `model(*args)` in float64, chains together, each started from its own prior draw.
 
@@ -64,14 +63,12 @@ def sample(
     compiled program, their values are its arguments. per_chain : arguments before these of which every chain has its
     own, leaves (chains, ...). Sites named with a leading underscore are not collected.
     state : of earlier draws, which these then follow exactly as if they had not been interrupted; no warm-up, no key.
-    floor : Stan's floor of 1e-5 to 1e-4 under the variances that the warm-up finds; without it coordinates known better
-    than to 1 % do not shorten the steps of all others.
     """
     with jax.enable_x64(True):
         leaves, structure = jax.tree.flatten((*per_chain, *args))
         arrays = [np.asarray(leaf, np.float64) for leaf in leaves]
         own = len(jax.tree.leaves(per_chain))
-        program = _program(model, structure, tuple(array.shape for array in arrays), own, warmup, floor)
+        program = _program(model, structure, tuple(array.shape for array in arrays), own, warmup)
         phases = [("warm-up", 0 if state is not None else warmup), ("sampling", draws)]
         total, title = sum(count for _, count in phases), f"{label} (compiling)".strip()
         blocks = []
@@ -134,13 +131,12 @@ def _blocks(advance: Callable, state: Any, arrays: list, count: int):
 
 
 @lru_cache(maxsize=16)
-def _program(model: Callable, structure: Any, shapes: tuple, own: int, warmup: int, floor: bool) -> _Program:
+def _program(model: Callable, structure: Any, shapes: tuple, own: int, warmup: int) -> _Program:
     """The compiled sampler of a model; one kernel object for each, since a second trace of `init` would break it.
 
     Each chain has its own of the first `own` arrays.
     """
-    settings = {"target_accept_prob": ACCEPTANCE, "regularize_mass_matrix": floor}
-    kernel = NUTS(model, init_strategy=init_to_sample, **settings)
+    kernel = NUTS(model, init_strategy=init_to_sample, target_accept_prob=ACCEPTANCE)
     axes = [0] * own + [None] * (len(shapes) - own)
 
     @jax.jit

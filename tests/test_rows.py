@@ -185,18 +185,6 @@ def test_a_posterior_from_chunks_predicts_as_one_from_rows(rng):
     np.testing.assert_allclose(two.cov, one.cov, rtol=1e-12, atol=1e-12)
 
 
-@pytest.mark.slow
-@pytest.mark.filterwarnings("ignore::bayeslin.diagnostics.ConvergenceWarning")
-def test_more_rows_do_not_make_trajectories_longer(rng):
-    """At n = 1e9 the noise is known to 1e-5, the scale no better than before: the steps must suit both."""
-    X, Y = rows(rng, 1000, 20, 2)
-    spec = bl.Spectrum.from_rows(X - X.mean(0), Y - Y.mean(0))
-    many = spec._replace(lam=spec.lam * 1e6, Z=spec.Z * 1e3, R=spec.R * 1e6, n=spec.n * 10**6)
-    settings = {"draws": 300, "warmup": 500, "progress": False, "noise": "isotropic"}
-    steps = [bl.fit(bl.Proportional(0.5), s, **settings).stats["n_steps"].mean() for s in (spec, many)]
-    assert steps[1] < 1.5 * steps[0]  # far more with a floor under the variances
-
-
 def chunks_of(*changes):
     """Three good chunks of 4 rows, X (4, 3) and Y (4, 2), with changes at (chunk, which of the pair)."""
     rng = np.random.default_rng(0)
