@@ -11,7 +11,7 @@ import platform
 import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator
-from functools import cache
+from functools import cache, partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -177,7 +177,7 @@ def seconds(work: Callable[[], Any]) -> float:
 def per_call(loop: Callable[[int], Any], least: float = 0.2, most: int = 200_000) -> float:
     """Seconds for each pass of a compiled loop, of as many passes as take `least` seconds; compile it before."""
     count = 1
-    while (took := seconds(lambda: loop(count))) < least and count < most:
+    while (took := seconds(partial(loop, count))) < least and count < most:
         count = min(most, math.ceil(count * min(100.0, 1.5 * least / max(took, 1e-6))))
     return took / count
 
