@@ -43,7 +43,7 @@ def parser(purpose: str | None) -> argparse.ArgumentParser:
 
 
 class Results:
-    """Rows of results in a file, written as they come; without `resume` a table starts anew where it is asked for."""
+    """Rows of results in a file, written as they come; a later row of the same key stands for the earlier one."""
 
     def __init__(self, options: argparse.Namespace):
         self.path, self.only, self.resume = options.rows, options.only, options.resume
@@ -66,15 +66,18 @@ class Results:
         return row
 
 
-def read(path: Path, table: str) -> list[Row]:
-    """The rows of one table, the last of each key, in the order of their first appearance."""
-    rows: dict[str, Row] = {}
+def read_all(path: Path) -> list[Row]:
+    """The rows of a file, the last of each table and key, in the order of their first appearance."""
+    rows: dict[tuple, Row] = {}
     for line in path.read_text().splitlines() if path.exists() else ():
         row = json.loads(line)
-        if row["table"] == table:
-            key = {name: row.get(name) for name in ("case", "seed", "size")}
-            rows[json.dumps(key)] = row
+        rows[tuple(row.get(name) for name in ("table", "case", "seed", "size"))] = row
     return list(rows.values())
+
+
+def read(path: Path, table: str) -> list[Row]:
+    """The rows of one table."""
+    return [row for row in read_all(path) if row["table"] == table]
 
 
 def cell(value: Any) -> str:
@@ -151,11 +154,15 @@ def disagreement(one: list[np.ndarray], two: list[np.ndarray]) -> float:
     """Largest difference of two means of the same entry, in units of its Monte Carlo standard error."""
     if len(one) != len(two):
         raise ValueError(f"{len(one)} entries vary in one posterior, {len(two)} in the other")
-    az = _arviz()
     return max(
-        abs(float(a.mean() - b.mean())) / math.hypot(float(az.mcse(a)), float(az.mcse(b)))
+        abs(float(a.mean() - b.mean())) / math.hypot(mean_error(a), mean_error(b))
         for a, b in zip(one, two, strict=True)
     )
+
+
+def mean_error(column: np.ndarray) -> float:
+    """Monte Carlo standard error of the mean; where numba is installed ArviZ gives an array of one number."""
+    return np.asarray(_arviz().mcse(column)).item()
 
 
 @cache

@@ -53,7 +53,7 @@ def report(path: Path) -> Iterator[str]:
     yield "## Sampling efficiency\n"
     yield "`python benchmarks/efficiency.py --seeds 10` (`--seeds 40` for all). Four chains, 1000 draws each after 1000"
     yield "of warm-up. ESS: smallest bulk ESS over the entries of Q, rho and the noise; gradients: those of the kept"
-    yield "draws, all chains. Each seed draws new data and drives the sampler; for linnerud and penguins the sampler alone.\n"
+    yield "draws, all chains. Each seed draws new data and drives the sampler; linnerud and penguins, the sampler.\n"
     yield from table(rows)
 
 

@@ -48,9 +48,9 @@ def measure(case: Case, draws: int, repeats: int) -> Row:
 def report(path: Path) -> Iterator[str]:
     """The part of the page."""
     yield "## Overhead of the sampler\n"
-    yield f"`python benchmarks/overhead.py`. Sampling time per leapfrog of all {CHAINS} chains, over value and gradient of"
-    yield "the same potential for all chains in a compiled loop: vmapped, or one chain after another. Medians of rounds"
-    yield f"that time all three in turn; the goal is a ratio of at most {GOAL}.\n"
+    yield f"`python benchmarks/overhead.py`. Sampling time per leapfrog of all {CHAINS} chains, over value and gradient"
+    yield "of the same potential for all chains in a compiled loop: vmapped, or one chain after another. Medians of"
+    yield f"rounds that time all three in turn; the goal is a ratio of at most {GOAL}.\n"
     columns = ["case", "leapfrog, µs", "gradients vmapped, µs", "ratio", "gradients one by one, µs", "ratio"]
     names = ["case", "leapfrog_us", "together_us", "ratio", "serial_us", "ratio_serial"]
     yield from markdown(columns, [[row[name] for name in names] for row in read(path, TABLE)])

@@ -90,9 +90,9 @@ def exponent(rows: list[Row], value: str) -> float:
 def report(path: Path) -> Iterator[str]:
     """The part of the page."""
     yield "## Cost by size\n"
-    yield "`python benchmarks/sizes.py`. The limit at alpha 0.5, isotropic noise, one chain, µs; the last line of a table"
-    yield "is the exponent fitted over the upper half of the sizes. By design O(D^3 + r D^2) for the likelihood, and beside"
-    yield "it the 8 steps of the chain for the potential."
+    yield "`python benchmarks/sizes.py`. The limit at alpha 0.5, isotropic noise, one chain, µs; the last line of a"
+    yield "table is the exponent fitted over the upper half of the sizes. By design O(D^3 + r D^2) for the likelihood,"
+    yield "and beside it the 8 steps of the chain for the potential."
     names = ["likelihood_us", "potential_us", "leapfrog_us"]
     columns = ["likelihood", "potential", "leapfrog"]
     for title, letter in {f"outputs, r = {RANK}": "D", f"rank, D = {FEW}": "r"}.items():
