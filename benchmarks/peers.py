@@ -216,8 +216,14 @@ def measure(peer: Peer, draws: int, repeats: int, alpha: float | None) -> Row:
     """
     data = dataset(peer.rows)
     law = peer.law if alpha is None else bl.Proportional(alpha)
-    runs = [(ours(data, peer.law), draws), (peer.prepare(data, law), max(10, int(peer.share * draws)))]
-    first = [timed(run, 0, count)[0] for run, count in runs]
+    makers = [(ours, peer.law, draws), (peer.prepare, law, max(10, int(peer.share * draws)))]
+    runs, first = [], []
+    for prepare, prior, count in makers:
+        began = time.perf_counter()
+        run = prepare(data, prior)
+        run(0, count)
+        first.append(time.perf_counter() - began)
+        runs.append((run, count))
     found: list[list[tuple]] = [[], []]
     for seed in range(1, repeats + 1):
         for (run, count), kept in zip(runs, found, strict=True):
