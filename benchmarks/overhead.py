@@ -16,6 +16,10 @@ from bayeslin.noise import Noise
 from bayeslin.sampler import sample
 
 TABLE, CHAINS, GOAL = "overhead", 4, 2.5
+CHOSEN = (
+    *("limit, n 20, p 3, D 3", "limit, n 2e4, p 500, D 3", "limit, n 2e4, p 200, D 8", "limit, n 1e6, p 100, D 16"),
+    *("finite, linnerud", "finite, penguins", "NNGP, full noise, n = p = 30, D 6"),
+)
 
 
 def measure(case: Case, draws: int, repeats: int) -> Row:
@@ -57,13 +61,13 @@ def report(path: Path) -> Iterator[str]:
 
 
 def main() -> None:
-    """Measure every case."""
+    """Measure the chosen cases."""
     options = parser(__doc__)
     options.add_argument("--repeats", type=int, default=5, help="rounds")
     options = options.parse_args()
     results = Results(options)
-    for name, case in CASES.items():
-        results.take(TABLE, partial(measure, case, min(options.draws, 300), options.repeats), case=name)
+    for name in CHOSEN:
+        results.take(TABLE, partial(measure, CASES[name], min(options.draws, 300), options.repeats), case=name)
     print("\n".join(report(options.rows)))
 
 
