@@ -189,6 +189,17 @@ def per_call(loop: Callable[[int], Any], least: float = 0.2, most: int = 200_000
     return took / count
 
 
+def leapfrog_seconds(run: Callable[..., Any], state: Any, draws: int) -> tuple[float, Any]:
+    """Seconds per leapfrog, a chain's mean, of draws that follow a state, without what a call costs once; the new state.
+
+    run : `bayeslin.sampler.sample` with all but draws and state. The time of a single draw is taken off.
+    """
+    made = []
+    took = [seconds(lambda count=count: made.append(run(draws=count, state=state))) for count in (1, draws)]
+    steps = [float(part.stats["n_steps"].mean(0).sum()) for part in made]
+    return (took[1] - took[0]) / (steps[1] - steps[0]), made[1].state
+
+
 def gradient_loop(model: Callable, args: tuple, chains: int, *, serial: bool = False) -> Callable[[int], None]:
     """Compiled loop (count) over value and gradient of a model's potential, all chains at once or one by one."""
     with jax.enable_x64(True):

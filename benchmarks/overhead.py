@@ -9,7 +9,7 @@ from pathlib import Path
 import jax
 import numpy as np
 from cases import CASES, Case
-from common import Results, Row, gradient_loop, markdown, parser, per_call, read, seconds
+from common import Results, Row, gradient_loop, leapfrog_seconds, markdown, parser, per_call, read
 
 from bayeslin.inference import _scale_model
 from bayeslin.noise import Noise
@@ -34,11 +34,8 @@ def measure(case: Case, draws: int, repeats: int) -> Row:
     state = run(draws=10).state
     rounds = []
     for _ in range(repeats):
-        made = []
-        took = seconds(lambda made=made, state=state: made.append(run(draws=draws, state=state)))
-        state = made[0].state
-        leapfrogs = made[0].stats["n_steps"].sum() / CHAINS
-        rounds.append([took / leapfrogs, per_call(together), per_call(serial)])
+        leapfrog, state = leapfrog_seconds(run, state, draws)
+        rounds.append([leapfrog, per_call(together), per_call(serial)])
     sampling, bare, one_by_one = np.array(rounds).T
     return {
         "leapfrog_us": float(1e6 * np.median(sampling)),

@@ -191,7 +191,7 @@ def blackjax(data: bl.Dataset, law: bl.Law) -> Run:
 
 DENSE, DENSE_LARGE = "NumPyro, dense normal, n 100", "NumPyro, dense normal, n 400"
 PEERS = {
-    DENSE: Peer(dense, LIMIT, 100, 0.05, 20.0),
+    DENSE: Peer(dense, LIMIT, 100, 0.1, 20.0),
     "NumPyro, weights of 10 layers of 20, linnerud": Peer(weights, FINITE, 0, 0.1, 50.0),
     "PyMC and nutpie, collapsed, linnerud": Peer(nutpie, LIMIT, 0, 1.0, 2.0),
     "BlackJAX, our log density, linnerud": Peer(blackjax, LIMIT, 0, 1.0, 1.0),

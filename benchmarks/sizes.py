@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from cases import LIMIT, NOISE_SD
-from common import Results, Row, gradient_loop, markdown, parser, per_call, read, seconds
+from common import Results, Row, gradient_loop, leapfrog_seconds, markdown, parser, per_call, read, seconds
 
 import bayeslin as bl
 from bayeslin.inference import _scale_model
@@ -33,12 +33,11 @@ def gradient(D: int, r: int, draws: int) -> Row:
     spec = statistics(r, D).padded()
     args = spec, LIMIT, Noise("isotropic")
     run = partial(sample, _scale_model, args, key=jax.random.key(0), warmup=4 * draws, chains=1, progress=False)
-    state, made = run(draws=2).state, []
-    took = seconds(lambda: made.append(run(draws=draws, state=state)))
+    leapfrog, _ = leapfrog_seconds(run, run(draws=2).state, draws)
     return {
         "likelihood_us": 1e6 * per_call(likelihood_loop(spec)),
         "potential_us": 1e6 * per_call(gradient_loop(_scale_model, args, 1)),
-        "leapfrog_us": 1e6 * took / float(made[0].stats["n_steps"].sum()),
+        "leapfrog_us": 1e6 * leapfrog,
     }
 
 
