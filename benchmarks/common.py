@@ -182,15 +182,15 @@ def seconds(work: Callable[[], Any]) -> float:
 
 
 def per_call(loop: Callable[[int], Any], least: float = 0.2, most: int = 200_000) -> float:
-    """Seconds for each pass of a compiled loop, of as many passes as take `least` seconds; compile it before."""
+    """Seconds for each pass of a compiled loop, median of three times as many passes as take `least` seconds."""
     count = 1
     while (took := seconds(partial(loop, count))) < least and count < most:
         count = min(most, math.ceil(count * min(100.0, 1.5 * least / max(took, 1e-6))))
-    return took / count
+    return float(np.median([took, *(seconds(partial(loop, count)) for _ in range(2))])) / count
 
 
 def leapfrog_seconds(run: Callable[..., Any], state: Any, draws: int) -> tuple[float, Any]:
-    """Seconds per leapfrog, a chain's mean, of draws that follow a state, without what a call costs once; the new state.
+    """Seconds per leapfrog, a chain's mean, of draws that follow a state, less what a call costs once; the new state.
 
     run : `bayeslin.sampler.sample` with all but draws and state. The time of a single draw is taken off.
     """
