@@ -81,7 +81,9 @@ def command_line(draws: int) -> Row:
     with tempfile.TemporaryDirectory() as home:
         places = {"HOME": home, "XDG_CACHE_HOME": f"{home}/cache", "LOCALAPPDATA": home}
         arguments = ["-m", "bayeslin", "compare", "linnerud", "--control", "0", "--quiet", "--json"]
-        first, second = (python([*arguments, "--draws", str(draws)], places)[0] for _ in range(2))
+        first, second = (
+            python([*arguments, "--draws", str(draws), "--warmup", str(draws)], places)[0] for _ in range(2)
+        )
     return {"first_s": first, "second_s": second, "ratio": second / first, "goal": 0.5}
 
 
