@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo bench test test-slow notebooks lint clean
+.PHONY: help demo bench bench-scores test test-slow notebooks lint clean
 
 help:            ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -17,7 +17,14 @@ help:            ## this list
 demo: .venv/ready   ## the three posteriors on penguins: table, picture, files in results/penguins
 	$(BIN)/bayeslin compare data/penguins.csv --control 20 --out results/penguins
 
-bench: .venv/ready   ## held-out scores of every law, noise and hyperparameter, into benchmarks/predictive.md
+.venv/bench: .venv/ready
+	$(BIN)/python -m pip install --quiet --editable '.[bench]'
+	@touch $@
+
+bench: .venv/bench   ## speed: compilation, efficiency, overhead, sizes, other programs, into benchmarks/speed.md
+	$(BIN)/python benchmarks/speed.py
+
+bench-scores: .venv/ready   ## held-out scores of every law, noise and hyperparameter, into benchmarks/predictive.md
 	$(BIN)/python benchmarks/predictive.py
 
 # One process for each core; a file stays in one process, so that its fits are made once.
