@@ -13,6 +13,7 @@ from bayeslin.correlation import OutputCorrelation
 from bayeslin.data import Dataset, load_dataset, read_table
 from bayeslin.diagnostics import ConvergenceWarning
 from bayeslin.inference import fit, resume
+from bayeslin.many import fit_many
 from bayeslin.noise import Noise
 from bayeslin.posterior import Posterior
 from bayeslin.scale import NNGP, FiniteNetwork, Law, Proportional, ScaleMoments
@@ -39,6 +40,7 @@ __all__ = [
     "data",
     "exact",
     "fit",
+    "fit_many",
     "load_dataset",
     "models",
     "plots",

@@ -15,12 +15,12 @@ import jax.numpy as jnp
 import numpy as np
 import numpyro
 import numpyro.distributions as dist
-from scipy import stats
 
-from bayeslin import checks, models, plots, sampler
+from bayeslin import checks, models, plots
 from bayeslin.correlation import to_correlation
 from bayeslin.hyperparameters import is_random
 from bayeslin.likelihood import conditional
+from bayeslin.many import sample_many
 from bayeslin.noise import Noise
 from bayeslin.scale import FiniteNetwork, Law
 from bayeslin.spectrum import Spectrum
@@ -41,6 +41,8 @@ class Calibration:
 
     def pvalues(self, bins: int = 10) -> dict[str, float]:
         """P-value of a chi-square test that each quantity's ranks are uniform."""
+        from scipy import stats  # half of what the package takes to import
+
         shares = self._counts(np.arange(self.draws + 1), bins) / (self.draws + 1)  # equal where bins divides draws + 1
         return {
             name: float(stats.chisquare(self._counts(ranks, bins), shares * len(ranks)).pvalue)
@@ -92,23 +94,15 @@ def calibrate(
     with jax.enable_x64(True):
         truth = _simulate(law, noise, jax.random.split(key_truth, simulations), X, outputs)
     truth = {name: np.asarray(values) for name, values in truth.items()}
-    specs = [Spectrum.from_rows(X, Y)._replace(V=None, tol=None) for Y in truth["Y"]]
-    stacked = jax.tree.map(lambda *leaves: np.stack(leaves), *specs)
-    sampled = sampler.sample(
-        _model,
-        (fitted, noise),
-        per_chain=(stacked,),
-        key=key_chain,
-        draws=draws * thinning,
-        warmup=warmup,
-        chains=simulations,
-        progress=progress,
-        label="calibration",
-    )
-    kept = {name: site[:, ::thinning] for name, site in sampled.sites.items()}
+    specs = [Spectrum.from_rows(X, Y) for Y in truth["Y"]]
+    own_keys = list(jax.random.split(key_chain, (simulations, 1)))
+    count = {"draws": draws * thinning, "warmup": warmup}
+    sampled = list(sample_many(fitted, noise, specs, own_keys, **count, progress=progress, label="calibration"))
+    kept = {name: np.concatenate([part.sites[name] for part in sampled])[:, ::thinning] for name in sampled[0].sites}
     s2 = kept["signal_variance"] if is_random(fitted.signal_variance) else fitted.signal_variance
     Q = np.asarray(s2)[..., None, None] * kept["scale"]
-    T, _ = Spectrum.from_rows(X, truth["Y"][0]).project(X[:1])
+    T, _ = specs[0].project(X[:1])
+    stacked = jax.tree.map(lambda *leaves: np.stack(leaves), *(spec._replace(V=None, tol=None) for spec in specs))
     with jax.enable_x64(True):
         keys = jax.random.split(key_function, simulations)
         f = np.asarray(_first_function(keys, Q, kept["noise_cov"], stacked, T[0]))
@@ -118,11 +112,7 @@ def calibrate(
     degenerate = [name for name, least in (("log_det_scale", outputs), ("scale_correlation", 2)) if rank < least]
     names = [name for name in ours if name not in degenerate and np.ptp(ours[name]) > 0]
     ranks = {name: (ours[name] < true[name][:, None]).sum(1) for name in names}
-    return Calibration(ranks, draws, int(sampled.stats["diverging"].sum()))
-
-
-def _model(spec: Spectrum, law: Law, noise: Noise) -> None:
-    models.scale_mixture(spec, law=law, outputs=spec.outputs, noise=noise)
+    return Calibration(ranks, draws, sum(int(part.stats["diverging"].sum()) for part in sampled))
 
 
 @partial(jax.jit, static_argnames="outputs")

@@ -10,7 +10,7 @@ import warnings
 from pathlib import Path
 from typing import Any, NoReturn
 
-from bayeslin import checks, commands, data, scan
+from bayeslin import checks, commands, data, kept, scan
 from bayeslin._version import __version__
 from bayeslin.commands import BAD_INPUT, DONE, INTERRUPTED
 
@@ -21,7 +21,8 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         with warnings.catch_warnings():
             warnings.showwarning = lambda message, *_: print(f"warning: {message}", file=sys.stderr)
-            return options.run(options)
+            with kept.programs(not options.no_cache):
+                return options.run(options)
     except BrokenPipeError:  # the reader of a pipe, such as head, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return DONE
@@ -50,6 +51,12 @@ def _parser() -> argparse.ArgumentParser:
         added = adder.add_parser(name, help=purpose, description=purpose, epilog=f"example: {example}")
         added.set_defaults(run=run)
         added.add_argument("--json", action="store_true", help="the result as JSON on standard output, nothing else")
+        added.add_argument(
+            "--no-cache",
+            action="store_true",
+            help="keep no compiled programs in the user's cache folder for the next run, nor use those that are there; "
+            f"so does the environment variable {kept.OPT_OUT}=1",
+        )
         return added
 
     compare = command(

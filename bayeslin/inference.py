@@ -10,8 +10,9 @@ import jax
 import numpy as np
 
 from bayeslin import checks, diagnostics, models, sampler
-from bayeslin.data import Dataset
+from bayeslin.guide import Guide, guide_to
 from bayeslin.hyperparameters import is_random, same_prior
+from bayeslin.material import checked_settings, read
 from bayeslin.noise import Noise
 from bayeslin.posterior import Posterior
 from bayeslin.scale import FiniteNetwork, Law
@@ -53,39 +54,29 @@ def fit(
         raise checks.InputError(f"law must be a law such as bl.Proportional(0.5), got {law!r}")
     if space not in ("scale", "weights"):
         raise checks.InputError(f'space must be "scale" or "weights", got {space!r}')
-    dataset = X if isinstance(X, Dataset) else None
-    has_rows = dataset.factor is None if dataset is not None else not isinstance(X, Spectrum)
-    if space == "weights" and not (isinstance(law, FiniteNetwork) and has_rows):
-        raise checks.InputError('space="weights" needs a FiniteNetwork and the rows X, Y; use space="scale"')
     noise = Noise(noise)
-    settings = {
-        "seed": checks.integer(seed, "seed", least=0),
-        "draws": checks.integer(draws, "draws"),
-        "warmup": checks.integer(warmup, "warmup", least=0),
-        "chains": checks.integer(chains, "chains"),
-        "space": space,
-    }
-    if dataset is not None:
-        if Y is not None:
-            raise checks.InputError("a Dataset brings its labels; leave Y out")
-        if feature_names is not None or output_names is not None:
-            raise checks.InputError("a Dataset brings its names; rename the columns of its table instead")
-        feature_names, output_names = dataset.feature_names, dataset.output_names
-        X, Y = dataset.X, dataset.Y
-    spec, rows = _statistics(X, Y) if dataset is None or has_rows else _without_rows(dataset)
-    _check_label_scale(law, noise, spec)
-    names = (
-        _names(feature_names, X, len(spec.V), "feature names"),
-        _names(output_names, Y, spec.outputs, "output names"),
-    )
-
-    known = not is_random(law.alpha) and law.alpha == 0 and not noise.is_random and not is_random(law.signal_variance)
-    if known and space == "scale":
-        eye = np.eye(spec.outputs)[None, None]
-        sampled = sampler.Draws({"scale": eye, "noise_cov": noise.sd**2 * eye}, {}, None)
+    settings = checked_settings(seed, draws, warmup, chains) | {"space": space}
+    given = read(law, noise, X, Y, feature_names, output_names)
+    if space == "weights" and not (isinstance(law, FiniteNetwork) and given.rows):
+        raise checks.InputError('space="weights" needs a FiniteNetwork and the rows X, Y; use space="scale"')
+    if space == "scale" and is_known(law, noise):
+        sampled = known_draws(noise, given.spec.outputs)
     else:
-        sampled = _sample(law, noise, spec, rows, settings, draws, progress)
-    return _finish(Posterior(law, noise, spec, rows, sampled, settings, *names, dataset))
+        sampled = _sample(law, noise, given.spec, given.rows, settings, draws, progress)
+    names = (given.feature_names, given.output_names)
+    return _finish(Posterior(law, noise, given.spec, given.rows, sampled, settings, *names, given.dataset))
+
+
+def is_known(law: Law, noise: Noise) -> bool:
+    """Whether nothing is left to sample: Q is the identity, s2 and the noise are numbers."""
+    random = is_random(law.alpha) or is_random(law.signal_variance) or noise.is_random
+    return not random and law.alpha == 0
+
+
+def known_draws(noise: Noise, outputs: int) -> sampler.Draws:
+    """The one value of Q and Sigma where nothing is left to sample."""
+    eye = np.eye(outputs)[None, None]
+    return sampler.Draws({"scale": eye, "noise_cov": noise.sd**2 * eye}, {}, None)
 
 
 def resume(
@@ -130,13 +121,14 @@ def _sample(
     weights = settings["space"] == "weights" and rows is not None
     return sampler.sample(
         _weight_model if weights else _scale_model,
-        (*rows, law, noise) if weights and rows is not None else (spec.padded(), law, noise),
+        (*rows, law, noise) if weights and rows is not None else (spec.padded(), law, noise, guide_for(spec, noise)),
         key=jax.random.key(settings["seed"]),
         draws=draws,
         warmup=settings["warmup"],
         chains=settings["chains"],
         progress=progress,
         label=repr(law),
+        guided=not weights,
         state=state,
     )
 
@@ -147,64 +139,14 @@ def _finish(post: Posterior) -> Posterior:
     return post
 
 
-def _scale_model(spec: Spectrum, law: Law, noise: Noise) -> None:
-    models.scale_mixture(spec, law=law, outputs=spec.outputs, noise=noise)
+def guide_for(spec: Spectrum, noise: Noise) -> Guide:
+    """Where the sampler's coordinates are centred for these labels."""
+    return guide_to(spec, noise.kind, None if noise.is_random else noise.sd)
+
+
+def _scale_model(spec: Spectrum, law: Law, noise: Noise, guide: Guide) -> None:
+    models.scale_mixture(spec, law=law, outputs=spec.outputs, noise=noise, guide=guide)
 
 
 def _weight_model(X: Any, Y: Any, law: FiniteNetwork, noise: Noise) -> None:
     models.network(X, Y, widths=law.widths, outputs=Y.shape[1], noise=noise, signal_variance=law.signal_variance)
-
-
-def _statistics(X: Any, Y: Any) -> tuple[Spectrum, tuple[np.ndarray, np.ndarray] | None]:
-    if isinstance(X, Spectrum):
-        if Y is not None:
-            raise checks.InputError("a Spectrum brings its labels; leave Y out")
-        if X.V is None:
-            raise checks.InputError("these statistics were padded for sampling; use the Spectrum that they came from")
-        return X, None
-    X, Y = checks.rows(X, Y)
-    spec = Spectrum.from_rows(X, Y)
-    _check_centred({"X": (X.mean(0), X.std(0)), "Y": (Y.mean(0), Y.std(0))})
-    return spec, (X, Y)
-
-
-def _without_rows(dataset: Dataset) -> tuple[Spectrum, None]:
-    factor, p = dataset.factor, len(dataset.feature_names)
-    assert factor is not None
-    spec = Spectrum.from_factor(factor, p)
-    _check_centred({"X": (factor.mean[:p], factor.sd[:p]), "Y": (factor.mean[p:], factor.sd[p:])})
-    return spec, None
-
-
-def _check_centred(moments: dict[str, tuple[np.ndarray, np.ndarray]]) -> None:
-    """Warn where a column's mean is far from zero, in its sds."""
-    for name, (mean, sd) in moments.items():
-        far = np.flatnonzero((np.abs(mean) > 0.5 * sd) & (sd > 0))
-        if far.size:
-            column = far[0]
-            warnings.warn(
-                f"column {column} of {name} has mean {mean[column]:.3g} and sd {sd[column]:.3g}: the network has no "
-                "bias, so centre the columns first (bl.Dataset.standardize does)",
-                stacklevel=4,
-            )
-
-
-def _check_label_scale(law: Law, noise: Noise, spec: Spectrum) -> None:
-    """Warn where labels are ten times larger or smaller than priors expect that nobody chose for them."""
-    sd = np.sqrt((np.square(spec.Z).sum(0) + np.diag(spec.R)) / spec.n)
-    prior = "the prior of the noise's sd is half-normal with scale 1" if noise.has_default_prior else ""
-    if not prior and not is_random(law.signal_variance) and law.signal_variance == 1.0 and sd.max() > 10:
-        prior = "the signal variance is 1"
-    far = int(np.abs(np.log10(np.maximum(sd, 1e-300))).argmax())
-    if prior and not 0.1 <= sd[far] <= 10:
-        warnings.warn(
-            f"output {far} has root mean square {sd[far]:.3g}, but {prior}: standardise the labels "
-            "(bl.Dataset.standardize does), or give noise and signal_variance in their units",
-            stacklevel=3,
-        )
-
-
-def _names(given: Any, columns_of: Any, count: int, what: str) -> tuple[str, ...]:
-    """Names as given, or a data frame's columns, or 0, 1, ..."""
-    columns = given if given is not None else getattr(columns_of, "columns", None)
-    return checks.names(columns if columns is not None else range(count), count, what)

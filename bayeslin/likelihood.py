@@ -43,9 +43,10 @@ class Eigenbasis(NamedTuple):
 def eigenbasis(Q: Any, Sigma: Any) -> Eigenbasis:
     """Diagonalise Q (D, D) and Sigma (D, D) together."""
     L = jnp.linalg.cholesky(Sigma)
-    whitened = solve_triangular(L, solve_triangular(L, Q, lower=True).T, lower=True)  # L^-1 Q L^-T
+    inverse = solve_triangular(L, jnp.eye(len(L), dtype=L.dtype), lower=True)
+    whitened = inverse @ Q @ inverse.T
     q, E = jnp.linalg.eigh((whitened + whitened.T) / 2)
-    return Eigenbasis(jnp.maximum(q, 0.0), L @ E, solve_triangular(L, E, lower=True, trans=1))
+    return Eigenbasis(jnp.maximum(q, 0.0), L @ E, inverse.T @ E)
 
 
 @jax.custom_jvp

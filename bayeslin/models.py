@@ -16,6 +16,7 @@ import numpyro.distributions as dist
 
 from bayeslin import checks
 from bayeslin.distributions import LinearLabels, ReducedLabels
+from bayeslin.guide import Guide
 from bayeslin.hyperparameters import checked, sample_hyperparameter
 from bayeslin.network import layer_shapes, output_chain
 from bayeslin.noise import Noise
@@ -23,11 +24,14 @@ from bayeslin.scale import Law
 from bayeslin.spectrum import Spectrum, decompose
 
 
-def scale_mixture(X: Any, Y: Any = None, *, law: Law, outputs: int, noise: Any = "isotropic") -> Any:
+def scale_mixture(
+    X: Any, Y: Any = None, *, law: Law, outputs: int, noise: Any = "isotropic", guide: Guide | None = None
+) -> Any:
     """Labels given the random scale Q, functions integrated out: the cost does not depend on the number of rows.
 
     X : (n, p) inputs, or a `Spectrum`, which brings its labels. Y : (n, D) labels, or None to draw them.
-    noise : a known sd, "isotropic", "diagonal", "full" or a distribution, see `Noise`.
+    noise : a known sd, "isotropic", "diagonal", "full" or a distribution, see `Noise`. guide : where these labels put
+    s2 Q and the noise, see `guide_to`; another guide gives the same model in other coordinates.
     Sites: `scale` (D, D), `noise_cov` (D, D), hyperparameters that are random, and `Y`, which is returned.
 
     >>> import bayeslin as bl
@@ -41,10 +45,10 @@ def scale_mixture(X: Any, Y: Any = None, *, law: Law, outputs: int, noise: Any =
         X, Y = _arrays(X, Y, outputs)
     elif Y is not None or outputs != X.outputs:
         raise checks.InputError(f"a Spectrum brings its labels; give Y=None and outputs={X.outputs} with it")
-    C = law.sample_factor(outputs)
-    Q = numpyro.deterministic("scale", C @ C.T)
-    Sigma = numpyro.deterministic("noise_cov", Noise(noise).sample_cov(outputs))
     s2 = sample_hyperparameter("signal_variance", law.signal_variance)
+    C = law.sample_factor(outputs, None if guide is None else guide.divided(s2))
+    Q = numpyro.deterministic("scale", C @ C.T)
+    Sigma = numpyro.deterministic("noise_cov", Noise(noise).sample_cov(outputs, guide))
     if isinstance(X, Spectrum):
         return numpyro.sample("Y", ReducedLabels(s2 * Q, Sigma, X), obs=ReducedLabels.reduced(X))
     return numpyro.sample("Y", LinearLabels(s2 * Q, Sigma, X), obs=Y)

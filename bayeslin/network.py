@@ -12,6 +12,9 @@ import numpyro
 import numpyro.distributions as dist
 from scipy.special import digamma, gammaln, polygamma
 
+from bayeslin.chain import Below, Steps, first_coordinate, turn_to_sum
+from bayeslin.guide import Guide
+
 
 def ranks(widths: Sequence[int], outputs: int) -> tuple[int, ...]:
     """k_{L+1}, k_L, ..., k_1: how many directions survive after each layer, output side first.
@@ -25,97 +28,73 @@ def ranks(widths: Sequence[int], outputs: int) -> tuple[int, ...]:
     return tuple(survivors)
 
 
-def sample_chain(widths: Sequence[int], outputs: int) -> Any:
-    """NumPyro fragment: Bartlett factors T_L, ..., T_1 as (L, D, D), output side first; Q = C C^T, C = T_L ... T_1.
+def sample_chain(widths: Sequence[int], outputs: int, guide: Guide | None = None) -> tuple[Any, Any]:
+    """NumPyro fragment: Bartlett factors T_L, ..., T_1 as (L, D, D), output side first, and C = T_L ... T_1; Q = C C^T.
 
     (T_l)_ii^2 ~ chi^2_{N_l - i + 1} / N_l and (T_l)_ij ~ N(0, 1/N_l) below the diagonal (design section 3). At a
-    bottleneck T_l is lower trapezoidal, k_{l+1} x k_l; here it is padded with zeros. Sites: `_diagonal`, the logarithms
-    of all T_ii^2, standardised, and `_lower`, standard normal, both turned by `turn_to_sum`.
+    bottleneck T_l is lower trapezoidal, k_{l+1} x k_l; here it is padded with zeros, and its absent entries have idle
+    coordinates. Sites: `_diagonal` (L, D), the logarithms of T_ii^2, see `LogChiSquares`, and `_lower`, see `Below`.
     """
-    survivors = ranks(widths, outputs)
-    layer, row, column = np.indices((len(widths), outputs, outputs))
-    left, right = np.array(survivors[:-1])[layer], np.array(survivors[1:])[layer]  # k_{l+1}, k_l
-    inside = (row < left) & (column < right)
-    on, below = inside & (row == column), inside & (row > column)
-    width = np.array(widths[::-1], dtype=float)[layer]
-
-    law = LogChiSquares((width - row)[on], width[on], on)  # degrees N_l - i + 1, i counts from 0 here
-    log_square = law.logarithms(numpyro.sample("_diagonal", law))
-    chain = jnp.zeros(on.shape, log_square.dtype).at[on].set(jnp.exp(log_square / 2.0))
-    if below.any():
-        normal = numpyro.sample("_lower", dist.Normal(0.0, 1.0).expand([int(below.sum())]).to_event(1))
-        log_diagonal = jnp.zeros(on.shape, log_square.dtype).at[on].set(log_square / 2.0).sum(-1)  # (L, D)
-        before = jnp.cumsum(log_diagonal, 0) - log_diagonal
-        after = log_diagonal.sum(0) - before - log_diagonal
-        sd = np.where(below, 1.0 / np.sqrt(width), 0.0)
-        reach = sd * jnp.exp(before[:, :, None] + after[:, None, :])  # what noise (l, i, j) adds to C_ij
-        chain = chain + sd * turn_to_sum(jnp.zeros(on.shape, normal.dtype).at[below].set(normal), reach)
-    return chain
-
-
-def turn_to_sum(normal: Any, weights: Any) -> Any:
-    """Rotate along the first axis so that the first entry alone carries the sum weighted by `weights`, its sign turned.
-
-    The labels inform sums over the layers well and differences hardly; in these coordinates each has its own scale, as
-    NUTS with a diagonal mass matrix needs. A Householder reflection: its own inverse, and white noise stays white.
-    Zero weights mark absent entries; the first is present where any is.
-    """
-    weights = jnp.asarray(weights)
-    square = (weights**2).sum(0)
-    present = square > 0
-    mirror = (weights / jnp.sqrt(jnp.where(present, square, 1.0))).at[0].add(present)
-    return normal - mirror * ((mirror * normal).sum(0) * 2.0 / jnp.where(present, (mirror**2).sum(0), 1.0))
+    survivors = np.array(ranks(widths, outputs))
+    left, right = survivors[:-1, None], survivors[1:, None]  # k_{l+1}, k_l
+    index, width = np.arange(outputs), np.array(widths[::-1], dtype=float)[:, None]
+    on = index < right
+    law = LogChiSquares(width - index, width, on, guide)  # degrees N_l - i + 1, i counts from 0 here
+    log_diagonal = law.logarithms(numpyro.sample("_diagonal", law)) / 2.0
+    eye = jnp.eye(outputs, dtype=log_diagonal.dtype)
+    diagonal = jnp.exp(log_diagonal)[:, :, None] * eye * on[:, :, None]
+    if outputs == 1:
+        return diagonal, jnp.exp(log_diagonal.sum(0))[:, None]
+    below = np.tril(np.ones((outputs, outputs), bool), -1) & (index < left)[:, :, None] & on[:, None, :]
+    sd = jnp.asarray(below / np.sqrt(width)[:, :, None], eye.dtype)
+    upto = jnp.cumsum(log_diagonal, 0)
+    law_below = Below(Steps(upto - log_diagonal, upto, upto[-1], sd, index < survivors[:, None]), guide)
+    C, noise = law_below.path(numpyro.sample("_lower", law_below))
+    return diagonal + sd * noise, C
 
 
 class LogChiSquares(dist.Distribution):
-    """Logarithms of independent chi^2_k / N variables, standardised and turned by `turn_to_sum` along the layers.
+    """Logarithms of independent chi^2_k / N variables (L, D), standardised and turned by `turn_to_sum` over the layers.
 
-    degrees k, widths N : (count,); where : (L, D, D) boolean, their places in the chain.
+    degrees k (L, D), widths N (L, 1); on (L, D): which of them exist, others are 0 and their coordinates idle. The
+    first coordinate of each column is taken relative to the guide.
     """
 
-    support = dist.constraints.real_vector
+    support = dist.constraints.real_matrix
 
-    def __init__(self, degrees: np.ndarray, widths: np.ndarray, where: np.ndarray):
-        self.half, self.rate, self.where = degrees / 2.0, widths / 2.0, where
-        self.center, self.sd = digamma(self.half) - np.log(self.rate), np.sqrt(polygamma(1, self.half))
-        self.weights = np.zeros(where.shape)
-        self.weights[where] = self.sd
-        super().__init__(event_shape=self.sd.shape)
-
-    def _turn(self, flat: Any) -> Any:
-        return turn_to_sum(jnp.zeros(self.where.shape, flat.dtype).at[self.where].set(flat), self.weights)[self.where]
+    def __init__(self, degrees: np.ndarray, widths: np.ndarray, on: np.ndarray, guide: Guide | None = None):
+        self.half, self.rate, self.on = np.where(on, degrees / 2.0, 1.0), widths / 2.0, on
+        self.center = digamma(self.half) - np.log(self.rate)
+        self.sd = np.sqrt(polygamma(1, self.half))
+        total = (self.center * on).sum(0) / 2.0  # of log C_ii, the sums of log T_ii
+        spread = np.sqrt((self.sd**2 * on).sum(0)) / 2.0
+        loc, scale = first_coordinate(total, -spread, guide)
+        self.loc, self.scale = jnp.where(on[-1], loc, 0.0), jnp.where(on[-1], scale, 1.0)  # of columns that get through
+        super().__init__(event_shape=on.shape)
 
     def logarithms(self, value: Any) -> Any:
-        """The logarithms themselves (count,) of a value of the site."""
-        return self.center + self.sd * self._turn(value)
+        """The logarithms themselves (L, D) of a value of the site."""
+        return self._all(value) * self.on
+
+    def _all(self, value: Any) -> Any:
+        placed = jnp.asarray(value).at[0].set(self.loc + self.scale * value[0])
+        return self.center + self.sd * turn_to_sum(placed, self.sd * self.on)
 
     def sample(self, key: Any, sample_shape: tuple[int, ...] = ()) -> Any:
-        """Draw (*sample_shape, count)."""
+        """Draw (*sample_shape, L, D)."""
         log = jax.random.loggamma(key, self.half, (*sample_shape, *self.event_shape)) - np.log(self.rate)
-        turn = jnp.vectorize(self._turn, signature="(n)->(n)")
-        return turn((log - self.center) / self.sd)
+
+        def place(log):
+            turned = turn_to_sum((log - self.center) / self.sd, self.sd * self.on)
+            return turned.at[0].set((turned[0] - self.loc) / self.scale)
+
+        return jnp.vectorize(place, signature="(l,d)->(l,d)")(log)
 
     def log_prob(self, value: Any) -> Any:
-        """Log density of values (..., count)."""
-        log = jnp.vectorize(self.logarithms, signature="(n)->(n)")(value)
+        """Log density of values (..., L, D)."""
+        log = jnp.vectorize(self._all, signature="(l,d)->(l,d)")(value)
         density = self.half * (log + np.log(self.rate)) - gammaln(self.half) - self.rate * jnp.exp(log)
-        return (density + np.log(self.sd)).sum(-1)
-
-
-def ordered_product(factors: Any) -> Any:
-    """F_1 F_2 ... F_m of a stack (m, D, D), by halving: log2 m batched products, cheap to compile at every depth."""
-    while factors.shape[0] > 1:
-        if factors.shape[0] % 2:
-            factors = jnp.concatenate([factors, jnp.eye(factors.shape[-1], dtype=factors.dtype)[None]])
-        factors = stacked_matmul(factors[0::2], factors[1::2])
-    return factors[0]
-
-
-def stacked_matmul(A: Any, B: Any) -> Any:
-    """A @ B for stacks (m, D, D). Below six outputs written as a sum, which XLA on CPU fuses: 3 x faster at D = 4."""
-    if A.shape[-1] > 5:
-        return A @ B
-    return (A[..., :, :, None] * B[..., None, :, :]).sum(-2)
+        return (density + np.log(self.sd)).sum((-2, -1)) + jnp.log(self.scale).sum()
 
 
 def layer_shapes(features: int, widths: Sequence[int], outputs: int) -> list[tuple[int, int]]:

@@ -11,6 +11,8 @@ import numpyro
 import numpyro.distributions as dist
 
 from bayeslin import checks
+from bayeslin.covariance import Covariance
+from bayeslin.guide import Guide
 from bayeslin.hyperparameters import checked, describe, is_random, sample_hyperparameter
 
 KINDS = ("isotropic", "diagonal", "full")
@@ -51,15 +53,35 @@ class Noise:
         """Whether the sds have the half-normal prior with scale 1."""
         return isinstance(self.sd, dist.HalfNormal) and np.ndim(self.sd.scale) == 0 and float(self.sd.scale) == 1.0
 
-    def sample_cov(self, outputs: int) -> Any:
-        """NumPyro fragment: Sigma (D, D); sites `noise_sd` and, for "full", `_noise_cholesky`."""
+    def sample_cov(self, outputs: int, guide: Guide | None = None) -> Any:
+        """NumPyro fragment: Sigma (D, D); site `noise_sd`, and, for "full", `_noise_cholesky`.
+
+        With a guide the one site is `_noise`, the logarithms of the sds or `Covariance`, in the guide's units.
+        """
+        if not self.is_random or self.sd.support is not dist.constraints.positive:
+            guide = None  # known, or between bounds
+        if self.kind == "full" and outputs > 1 and guide is not None:
+            law = Covariance(self.sd, guide.noise, guide.noise_info)
+            Sigma = law.matrix(numpyro.sample("_noise", law))
+            numpyro.deterministic("noise_sd", jnp.sqrt(jnp.diagonal(Sigma)))
+            return Sigma
         if self.kind == "isotropic":
-            return sample_hyperparameter("noise_sd", self.sd) ** 2 * jnp.eye(outputs)
-        sd = numpyro.sample("noise_sd", self.sd.expand([outputs]).to_event(1))
+            sd = self._around(self.sd, guide) if guide is not None else sample_hyperparameter("noise_sd", self.sd)
+            return sd**2 * jnp.eye(outputs)
+        each = self.sd.expand([outputs]).to_event(1)
+        sd = self._around(each, guide) if guide is not None else numpyro.sample("noise_sd", each)
         if self.kind == "diagonal" or outputs == 1:
             return jnp.diag(sd**2)
         L = sd[:, None] * numpyro.sample("_noise_cholesky", dist.LKJCholesky(outputs, 1.0))
         return L @ L.T
+
+    def _around(self, prior: Any, guide: Guide) -> Any:
+        """The sds by their logarithms, relative to the guide."""
+        centre, unit = jnp.log(guide.noise), 1.0 / jnp.sqrt(1.0 + guide.noise_info)
+        relative = dist.transforms.AffineTransform(-centre / unit, 1.0 / unit)
+        law = dist.TransformedDistribution(prior, [dist.transforms.ExpTransform().inv, relative])
+        x = numpyro.sample("_noise", law)
+        return numpyro.deterministic("noise_sd", jnp.exp(centre + unit * x))
 
     def __repr__(self) -> str:
         if not self.is_random:

@@ -14,8 +14,9 @@ import numpyro
 from scipy.special import digamma, polygamma
 
 from bayeslin import checks, limit
+from bayeslin.guide import Guide
 from bayeslin.hyperparameters import checked, describe, draw_hyperparameter, is_random, sample_hyperparameter
-from bayeslin.network import in_double, iter_prior_weights, ordered_product, ranks, sample_chain
+from bayeslin.network import in_double, iter_prior_weights, ranks, sample_chain
 
 
 class ScaleMoments(NamedTuple):
@@ -57,8 +58,8 @@ class Law:
         """Effective depth-to-width ratio, the sum of 1/N_l; 0 for the NNGP."""
         raise TypeError("a law defines its alpha")
 
-    def sample_factor(self, outputs: int) -> Any:
-        """NumPyro fragment: C (D, D) with Q = C C^T."""
+    def sample_factor(self, outputs: int, guide: Guide | None = None) -> Any:
+        """NumPyro fragment: C (D, D) with Q = C C^T; a guide aligns its coordinates with labels."""
         raise TypeError("a law defines its sample_factor")
 
     def _moments(self, outputs: int) -> tuple[float, float, float, float]:
@@ -118,7 +119,7 @@ class NNGP(Law):
         """0: no depth beside the width."""
         return 0.0
 
-    def sample_factor(self, outputs: int) -> Any:
+    def sample_factor(self, outputs: int, guide: Guide | None = None) -> Any:
         """The identity (D, D)."""
         return jnp.eye(outputs)
 
@@ -148,11 +149,13 @@ class FiniteNetwork(Law, static=("widths",)):
         """The sum of 1/N_l."""
         return math.fsum(1.0 / width for width in self.widths)
 
-    def sample_factor(self, outputs: int) -> Any:
+    def sample_factor(self, outputs: int, guide: Guide | None = None) -> Any:
         """C = T_L ... T_1 (D, D); the chain is recorded as the site `factors` (L, D, D), output side first."""
         if not self.widths:
             return jnp.eye(outputs)
-        return ordered_product(numpyro.deterministic("factors", sample_chain(self.widths, outputs)))
+        factors, C = sample_chain(self.widths, outputs, guide)
+        numpyro.deterministic("factors", factors)
+        return C
 
     def sample_weights(self, key: jax.Array, *, inputs: int, outputs: int, shape: tuple[int, ...] = ()) -> list:
         """Prior draws of every weight matrix, arrays (*shape, N_l, N_{l-1}), input layer first; s2 stands in W_1.
@@ -204,9 +207,9 @@ class Proportional(Law, static=("steps",)):
         """The limit of depth over width, or its distribution."""
         return self._alpha
 
-    def sample_factor(self, outputs: int) -> Any:
+    def sample_factor(self, outputs: int, guide: Guide | None = None) -> Any:
         """C (D, D) = diag(h/2) U diag(h) U ... U diag(h/2), see `limit.sample_factor`."""
-        return limit.sample_factor(sample_hyperparameter("alpha", self._alpha), self.steps, outputs)
+        return limit.sample_factor(sample_hyperparameter("alpha", self._alpha), self.steps, outputs, guide)
 
     def _moments(self, outputs: int) -> tuple[float, float, float, float]:
         if is_random(self._alpha):

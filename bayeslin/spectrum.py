@@ -112,12 +112,14 @@ class Spectrum(NamedTuple):
         """Number of outputs D."""
         return self.Z.shape[1]
 
-    def padded(self) -> Spectrum:
+    def padded(self, rank: int = 1) -> Spectrum:
         """The same likelihood with the rank padded to a power of two, so that data sets share compiled programs.
+
+        rank : one that it has to reach.
 
         Exact: a direction with lam = 0 and z = 0 has density N(0; 0, Sigma), which n - r counts otherwise.
         """
-        extra = (1 << (self.rank - 1).bit_length()) - self.rank
+        extra = (1 << (max(rank, self.rank) - 1).bit_length()) - self.rank
         lam, Z = np.pad(self.lam, (0, extra)), np.pad(self.Z, ((0, extra), (0, 0)))
         return Spectrum(lam, Z, np.asarray(self.R), np.float64(self.n))
 

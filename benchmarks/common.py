@@ -19,7 +19,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from numpyro.infer import init_to_sample
+from numpyro.infer import init_to_uniform
 from numpyro.infer.util import initialize_model
 
 import bayeslin as bl
@@ -205,7 +205,7 @@ def gradient_loop(model: Callable, args: tuple, chains: int, *, serial: bool = F
     with jax.enable_x64(True):
         args = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float64), args)
         infos = [
-            initialize_model(key, model, init_strategy=init_to_sample, dynamic_args=True, model_args=args)
+            initialize_model(key, model, init_strategy=init_to_uniform, dynamic_args=True, model_args=args)
             for key in jax.random.split(jax.random.key(0), chains)
         ]
         start = jax.tree.map(lambda *leaves: jnp.stack(leaves), *(info.param_info.z for info in infos))

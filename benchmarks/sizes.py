@@ -14,7 +14,7 @@ from cases import LIMIT, NOISE_SD
 from common import Results, Row, gradient_loop, leapfrog_seconds, markdown, parser, per_call, read, seconds
 
 import bayeslin as bl
-from bayeslin.inference import _scale_model
+from bayeslin.inference import _scale_model, guide_for
 from bayeslin.likelihood import log_marginal
 from bayeslin.noise import Noise
 from bayeslin.sampler import sample
@@ -30,9 +30,11 @@ def gradient(D: int, r: int, draws: int) -> Row:
 
     A leapfrog is timed over draws that follow a short warm-up, after the program is compiled.
     """
-    spec = statistics(r, D).padded()
-    args = spec, LIMIT, Noise("isotropic")
-    run = partial(sample, _scale_model, args, key=jax.random.key(0), warmup=4 * draws, chains=1, progress=False)
+    whole, noise = statistics(r, D), Noise("isotropic")
+    spec = whole.padded()
+    args = spec, LIMIT, noise, guide_for(whole, noise)
+    settings = {"key": jax.random.key(0), "warmup": 4 * draws, "chains": 1, "guided": True, "progress": False}
+    run = partial(sample, _scale_model, args, **settings)
     leapfrog, _ = leapfrog_seconds(run, run(draws=2).state, draws)
     return {
         "likelihood_us": 1e6 * per_call(likelihood_loop(spec)),

@@ -1,18 +1,21 @@
 import gc
+import os
 
 import jax
 import numpy as np
 import numpyro  # noqa: F401 before ArviZ 1.x, whose import of it breaks off where warnings are errors
 import pytest
 
+os.environ["BAYESLIN_NO_CACHE"] = "1"  # tests leave the user's cache folder alone
+
 
 @pytest.fixture(scope="module", autouse=True)
 def forget_compiled_programs():
     """JAX on CPU runs out of memory maps once a process holds some hundreds of NUTS programs."""
     yield
-    from bayeslin import sampler
+    from bayeslin import program
 
-    sampler._program.cache_clear()
+    program._made.cache_clear()
     jax.clear_caches()
     gc.collect()
 

@@ -4,7 +4,6 @@ import itertools
 
 import numpy as np
 import scipy.interpolate as interpolate
-import scipy.linalg as sla
 import scipy.stats as st
 
 
@@ -88,15 +87,20 @@ def scheme_sd(h, D):
     return np.sqrt(h + (i - j - 1) * h**2 / 4)
 
 
+def scheme_step(A):
+    """U = I + A + A^2 / 2, to second order the exponential of A, and that itself for up to three outputs."""
+    return np.eye(A.shape[-1]) + A + A @ A / 2
+
+
 def scheme_factor(alpha, diagonal, lower):
-    """C from white noise: diagonal (m + 1, D) and lower (m, D (D - 1) / 2), a dense product of matrix exponentials."""
+    """C from white noise: diagonal (m + 1, D) and lower (m, D, D), a dense product of its factors."""
     (points, D), h = diagonal.shape, alpha / len(lower)
     C = np.eye(D)
     for k, span in enumerate(scheme_spans(alpha, points - 1)):
         A = np.zeros((D, D))
         if k:
-            A[np.tril_indices(D, -1)] = scheme_sd(h, D) * lower[k - 1]
-        C = C @ sla.expm(A) @ np.diag(np.exp(np.sqrt(span / 2) * diagonal[k] - np.arange(1, D + 1) * span / 2))
+            A[np.tril_indices(D, -1)] = scheme_sd(h, D) * lower[k - 1][np.tril_indices(D, -1)]
+        C = C @ scheme_step(A) @ np.diag(np.exp(np.sqrt(span / 2) * diagonal[k] - np.arange(1, D + 1) * span / 2))
     return C
 
 
@@ -104,7 +108,7 @@ def scheme_moments(alpha, steps, D):
     """E Q_ab and E Q_ab Q_cd of the discretised limit, exactly.
 
     A factor F that multiplies from the left carries E[S (x) S] linearly to E[FSF' (x) FSF']. A diagonal factor has
-    lognormal moments; an entry of exp(A) has degree one in every entry of A, so that three Gauss-Hermite nodes for
+    lognormal moments; an entry of U has degree one in every entry of A, so that three Gauss-Hermite nodes for
     each are exact for products of four.
     """
     i, j = np.tril_indices(D, -1)
@@ -112,7 +116,7 @@ def scheme_moments(alpha, steps, D):
     choices = np.array(list(itertools.product(range(3), repeat=len(i))))
     A = np.zeros((len(choices), D, D))
     A[:, i, j] = scheme_sd(alpha / steps, D) * nodes[choices]
-    U, chance = sla.expm(A), weights[choices].prod(1)
+    U, chance = scheme_step(A), weights[choices].prod(1)
     UU = np.einsum("nai,nbj->nabij", U, U).reshape(-1, D * D, D * D)
     four = np.einsum("nAI,nBJ,n->ABIJ", UU, UU, chance, optimize=True).reshape(D**4, D**4)
     two = np.einsum("nAI,n->AI", UU, chance)

@@ -20,11 +20,14 @@ PLAN = {
     "data": "tables columns factor",
     "chunks": "factor",
     "spectrum": "chunks factor",
-    "network": "",
-    "limit": "network hyperparameters",
+    "guide": "spectrum",
+    "chain": "guide",
+    "covariance": "",
+    "network": "chain guide",
+    "limit": "chain guide hyperparameters",
     "lifting": "network spectrum",
-    "scale": "network limit hyperparameters",
-    "noise": "hyperparameters",
+    "scale": "network limit guide hyperparameters",
+    "noise": "covariance guide hyperparameters",
     "likelihood": "spectrum",
     "grid": "",
     "density": "scale hyperparameters",
@@ -32,8 +35,9 @@ PLAN = {
     "nodes": "spectrum likelihood correlation",
     "exact": "spectrum scale noise likelihood grid density distances nodes",
     "distributions": "spectrum likelihood",
-    "models": "spectrum network scale noise distributions hyperparameters",
-    "sampler": "",
+    "models": "spectrum network guide scale noise distributions hyperparameters",
+    "program": "",
+    "sampler": "program",
     "files": "",
     "storage": "files data columns factor spectrum scale noise hyperparameters sampler diagnostics",
     "diagnostics": "",
@@ -45,20 +49,23 @@ PLAN = {
     "simulation": "models correlation hyperparameters likelihood noise scale spectrum",
     "posterior": "spectrum network scale noise hyperparameters likelihood sampler "
     "lifting loo correlation prediction diagnostics data storage coordinates units simulation",
-    "inference": "data spectrum scale noise hyperparameters models sampler diagnostics posterior",
+    "material": "data hyperparameters noise scale spectrum",
+    "inference": "guide material spectrum scale noise hyperparameters models sampler diagnostics posterior",
+    "many": "data guide inference material spectrum scale noise models sampler diagnostics posterior",
     "figures": "",
     "plots": "figures",
-    "calibration": "spectrum scale noise hyperparameters likelihood models sampler correlation plots",
+    "calibration": "spectrum scale noise hyperparameters likelihood many models correlation plots",
     "comparison": "data tables hyperparameters spectrum scale inference posterior correlation plots",
     "reports": "comparison posterior hyperparameters",
     "scan": "data tables columns factor",
     "commands": "data scan tables scale inference posterior files comparison diagnostics plots reports",
     "estimator": "data columns units scale inference prediction",
-    "cli": "commands data scan",
+    "kept": "",
+    "cli": "commands data kept scan",
 }
-NUMPYRO = {"hyperparameters", "scale", "network", "limit", "noise", "distributions", "models", "sampler", "calibration"}
-NUMPYRO |= {"simulation"}
-LAZY = {"arviz", "pandas", "matplotlib", "sklearn", "dask", "pyarrow", "xarray", "h5netcdf", "h5py"}
+NUMPYRO = {"hyperparameters", "scale", "network", "limit", "noise", "distributions", "models", "program", "calibration"}
+NUMPYRO |= {"simulation", "chain", "covariance"}
+LAZY = {"arviz", "pandas", "matplotlib", "sklearn", "dask", "pyarrow", "xarray", "h5netcdf", "h5py", "scipy.stats"}
 EAGER = {"estimator": {"sklearn"}}  # it inherits from scikit-learn's classes, and `import bayeslin` leaves it out
 
 

@@ -153,7 +153,7 @@ def test_seeds_are_checked_before_the_work(seed, linnerud):
 
 
 def test_a_spectrum_is_sent_to_fit(linnerud):
-    with pytest.raises(bl.InputError, match="with a Spectrum use fit"):
+    with pytest.raises(bl.InputError, match="without rows use fit"):
         bl.compare(bl.Spectrum.from_rows(*linnerud), None)
 
 

@@ -28,7 +28,7 @@ def chains(key, widths, outputs, count):
 
     def one(key):
         with numpyro.handlers.block(), numpyro.handlers.seed(rng_seed=key):
-            return network.sample_chain(widths, outputs)
+            return network.sample_chain(widths, outputs)[0]
 
     return np.asarray(jax.jit(jax.vmap(one))(jax.random.split(key, count)))
 

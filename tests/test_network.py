@@ -3,7 +3,6 @@
 from functools import lru_cache, reduce
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import numpyro
 import oracles
@@ -12,6 +11,7 @@ import scipy.stats as st
 
 import bayeslin as bl
 from bayeslin import network
+from bayeslin.guide import Guide
 
 DRAWS = 10_000
 WIDTHS = [(5,), (4, 9), (9, 2, 7), (2,), (1, 4)]  # with four outputs the last three are bottlenecks
@@ -107,62 +107,43 @@ def test_the_chain_is_lower_trapezoidal_and_multiplies_to_the_scale(widths, outp
 # Coordinates of the chain
 
 
-def test_the_first_coordinate_carries_the_weighted_sum(rng, float64):
-    weights = np.array([[0.5, 1.0, 0.0], [1.0, 1.0, 0.0], [2.0, 0.0, 0.0]])
-    normal = rng.standard_normal((3, 3)) * (weights > 0)
-    turned = np.asarray(network.turn_to_sum(normal, weights))
-    expected = np.linalg.norm(weights, axis=0) * np.abs(normal[0])
-    np.testing.assert_allclose(np.abs((weights * turned).sum(0)), expected, atol=1e-14)
-    np.testing.assert_allclose((turned**2).sum(0), (normal**2).sum(0), atol=1e-14)
-    np.testing.assert_allclose(network.turn_to_sum(turned, weights), normal, atol=1e-14)
-    assert (turned[weights == 0] == 0).all()
+def log_chi_squares(aligned):
+    degrees, widths = np.array([[6.0, 5.0, 4.0], [3.0, 2.0, 1.0]]), np.array([[6.0], [3.0]])
+    on = np.array([[True, True, True], [True, True, False]])
+    eye, log_diag = np.eye(3), np.array([0.5, -1.0, 2.0])
+    guide = Guide(eye, eye, log_diag, np.full((3, 3), 25.0), np.ones(3), 1.0, 1.0) if aligned else None
+    return network.LogChiSquares(degrees, widths, on, guide), np.where(on, degrees, 2.0), widths, on
 
 
-def log_chi_squares():
-    where = np.zeros((2, 3, 3), bool)
-    where[:, range(3), range(3)] = True
-    where[1, 2, 2] = False
-    degrees, widths = np.array([6.0, 5.0, 4.0, 3.0, 2.0]), np.array([6.0, 6.0, 6.0, 3.0, 3.0])
-    return network.LogChiSquares(degrees, widths, where), degrees, widths
-
-
-def test_logarithms_of_chi_squares_have_their_density(float64):
-    law, degrees, widths = log_chi_squares()
+@pytest.mark.parametrize("aligned", [False, True])
+def test_logarithms_of_chi_squares_have_their_density(aligned, float64):
+    law, degrees, widths, on = log_chi_squares(aligned)
     value = jax.jit(lambda: law.sample(jax.random.key(3), (4, 2)))()
-    assert value.shape == (4, 2, 5)
+    assert value.shape == (4, 2, 2, 3)
     found = np.asarray(jax.jit(law.log_prob)(value))
-    logs = np.asarray(jax.vmap(jax.vmap(law.logarithms))(value))
-    density = st.loggamma.logpdf(logs + np.log(widths / 2), degrees / 2).sum(-1)
-    jacobian = np.linalg.slogdet(jax.jacobian(law.logarithms)(value[0, 0]))[1]
-    np.testing.assert_allclose(found, density + jacobian, rtol=1e-11)
+    logs = np.asarray(jax.vmap(jax.vmap(law._all))(value))
+    density = (st.loggamma.logpdf(logs + np.log(widths / 2), degrees / 2)).sum((-2, -1))
+    jacobian = jax.jacobian(lambda flat: law._all(flat.reshape(2, 3)).ravel())(value[0, 0].ravel())
+    np.testing.assert_allclose(found, density + np.linalg.slogdet(jacobian)[1], rtol=1e-10)
+    np.testing.assert_array_equal(jax.vmap(jax.vmap(law.logarithms))(value), logs * on)
 
 
-def test_logarithms_of_chi_squares_are_drawn_and_standardised(float64):
-    law, degrees, widths = log_chi_squares()
-    value = np.asarray(jax.jit(lambda: law.sample(jax.random.key(4), (20_000,)))())
+@pytest.mark.parametrize("aligned", [False, True])
+def test_logarithms_of_chi_squares_are_drawn_and_standardised(aligned, float64):
+    law, degrees, widths, on = log_chi_squares(aligned)
+    value = jax.jit(lambda: law.sample(jax.random.key(4), (20_000,)))()
     logs = np.asarray(jax.vmap(law.logarithms)(value))
-    for log, k, N in zip(logs.T, degrees, widths, strict=True):
-        assert st.kstest(np.exp(log) * N, st.chi2(k).cdf).pvalue > 1e-6
-        assert st.kstest(np.exp(log) * N, st.chi2(k + 0.5).cdf).pvalue < 1e-6, "the test can fail"
-    assert oracles.within(value, 0.0)
-    assert oracles.within(value[:, :, None] * value[:, None, :], np.eye(5))
+    for layer, column in np.argwhere(on):
+        square, k = np.exp(logs[:, layer, column]) * widths[layer, 0], degrees[layer, column]
+        assert st.kstest(square, st.chi2(k).cdf).pvalue > 1e-6
+        assert st.kstest(square, st.chi2(k + 0.5).cdf).pvalue < 1e-6, "the test can fail"
+    if not aligned:
+        flat = np.asarray(value).reshape(-1, 6)
+        assert oracles.within(flat, 0.0)
+        assert oracles.within(flat[:, :, None] * flat[:, None, :], np.eye(6))
 
 
-# Products and weights
-
-
-@pytest.mark.parametrize("size", [1, 2, 5, 7])
-@pytest.mark.parametrize("count", range(1, 10))
-def test_halving_keeps_the_order_of_the_product(count, size, rng, float64):
-    factors = rng.standard_normal((count, size, size))
-    expected = reduce(np.matmul, factors)
-    scale = 100 * np.finfo(float).eps * np.prod(np.linalg.norm(factors, axis=(1, 2)))
-    np.testing.assert_allclose(jax.jit(network.ordered_product)(factors), expected, rtol=0, atol=scale)
-
-
-def test_halving_follows_the_precision_around_it(rng):
-    factors = jnp.asarray(rng.standard_normal((3, 2, 2)))
-    assert network.ordered_product(factors).dtype == jnp.float32
+# Weights
 
 
 @pytest.mark.parametrize("widths", [(), (4,), (3, 5), (2, 6, 1)], ids=str)

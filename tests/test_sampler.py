@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import bayeslin as bl
-from bayeslin import sampler
+from bayeslin import program, sampler
 
 FEW = {"draws": 60, "warmup": 60, "chains": 2, "progress": False}
 pytestmark = pytest.mark.filterwarnings("ignore::bayeslin.diagnostics.ConvergenceWarning")
@@ -80,7 +80,7 @@ def test_draws_do_not_depend_on_the_length_of_blocks(data, monkeypatch):
 
 def test_statistics_are_there_under_arviz_names(data):
     post = bl.fit(bl.Proportional(0.5), data.X, data.Y, **FEW)
-    assert set(post.stats) == set(sampler.STATISTICS)
+    assert set(post.stats) == set(program.STATISTICS)
     assert all(values.shape == (2, 60) for values in post.stats.values())
     assert post.stats["diverging"].dtype == bool
     steps, depth = post.stats["n_steps"], post.stats["tree_depth"]

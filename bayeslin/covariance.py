@@ -1,0 +1,63 @@
+"""A full noise covariance, uniform over correlations, in coordinates around a guide."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import numpyro.distributions as dist
+
+
+class Covariance(dist.Distribution):
+    """Sigma = M T T^T M^T with sds from a prior and LKJ(1) correlations, by the D (D + 1) / 2 entries of T.
+
+    T is lower triangular; on its diagonal the logarithms are taken, all in units of what the labels leave open. M : (D,
+    D), Sigma is about M M^T; info : (D, D), of the labels about the entries of T.
+    """
+
+    support = dist.constraints.real_vector
+
+    def __init__(self, sd: Any, M: Any, info: Any):
+        D = M.shape[-1]
+        self.prior, self.M = sd, M
+        self.rows, self.columns = np.tril_indices(D)
+        on = self.rows == self.columns
+        self.unit = 1.0 / jnp.sqrt(1.0 + jnp.asarray(info)[self.rows, self.columns] * np.where(on, 2.0, 1.0))
+        super().__init__(event_shape=(len(on),))
+
+    def _factor(self, value: Any) -> tuple[Any, Any]:
+        """T (D, D), and the logarithms of its diagonal."""
+        lower = jnp.zeros(self.M.shape, value.dtype).at[self.rows, self.columns].set(self.unit * value)
+        log_t = jnp.diagonal(lower)
+        return jnp.tril(lower, -1) + jnp.diag(jnp.exp(log_t)), log_t
+
+    def matrix(self, value: Any) -> Any:
+        """Sigma (D, D) of a value of the site."""
+        L = self.M @ self._factor(value)[0]
+        return L @ L.T
+
+    def sample(self, key: Any, sample_shape: tuple[int, ...] = ()) -> Any:
+        """Draw (*sample_shape, D (D + 1) / 2)."""
+        D = len(self.M)
+        key_sd, key_correlation = jax.random.split(key)
+        sd = self.prior.expand([D]).sample(key_sd, sample_shape)
+        L = sd[..., None] * dist.LKJCholesky(D, 1.0).sample(key_correlation, sample_shape)
+        relative = jnp.linalg.solve(self.M, L)
+        T = jnp.linalg.cholesky(relative @ jnp.swapaxes(relative, -1, -2))
+        t = jnp.diagonal(T, axis1=-2, axis2=-1)
+        lower = T * np.tril(np.ones((D, D)), -1) + jnp.log(t)[..., None] * np.eye(D)
+        return lower[..., self.rows, self.columns] / self.unit
+
+    def log_prob(self, value: Any) -> Any:
+        """Log density of values (..., D (D + 1) / 2)."""
+        return jnp.vectorize(self._log_prob, signature="(d)->()")(value)
+
+    def _log_prob(self, value: Any) -> Any:
+        T, log_t = self._factor(value)
+        D = len(log_t)
+        sd = jnp.sqrt(jnp.square(self.M @ T).sum(1))
+        uniform = dist.LKJCholesky(D, 1.0).log_prob(jnp.eye(D))  # the same for every correlation matrix
+        volume = ((D + 1 - np.arange(D)) * log_t).sum() + (D + 1) * jnp.linalg.slogdet(self.M)[1]
+        return (self.prior.log_prob(sd) - D * jnp.log(sd)).sum() + uniform + volume + jnp.log(self.unit).sum()

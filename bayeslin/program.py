@@ -1,0 +1,127 @@
+"""The compiled NUTS of a NumPyro model: how it starts, how it moves on, and its state as plain arrays.
+
+NumPyro's kernel is driven directly, because its `MCMC` object compiles its main program again at every run.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from numpyro.infer import NUTS, init_to_sample, init_to_uniform
+
+from bayeslin import checks
+
+BLOCK = 50  # most draws per call of the compiled program
+ACCEPTANCE = 0.8  # target; at 0.9 linnerud takes 15 leapfrogs a draw in place of 7, for draws that are no better
+STATISTICS = ("diverging", "energy", "n_steps", "tree_depth", "acceptance_rate", "step_size", "lp")  # ArviZ's names
+
+_TRACING = threading.Lock()  # one thread at a time, because NumPyro's stack of handlers is shared by all
+
+
+class Program(NamedTuple):
+    """Compiled functions, and the shapes and types of the state that the first makes and the second moves on."""
+
+    start: Callable
+    advance: Callable
+    state: Any
+
+
+def compiled(model: Callable, structure: Any, shapes: tuple, own: int, warmup: int, guided: bool) -> Program:
+    """The compiled sampler of a model, made once.
+
+    structure : of its arguments; shapes : shape and type of the chains' keys and of each array, of which each chain has
+    its own of the first `own`; guided : whether chains start near zero in every coordinate or at draws of the prior.
+    """
+    with _TRACING:
+        return _made(model, structure, shapes, own, warmup, guided)
+
+
+@lru_cache(maxsize=16)
+def _made(model: Callable, structure: Any, shapes: tuple, own: int, warmup: int, guided: bool) -> Program:
+    """One kernel object for each, since a second trace of `init` would break it."""
+    kernel = NUTS(model, init_strategy=init_to_uniform if guided else init_to_sample, target_accept_prob=ACCEPTANCE)
+    like_keys, *like_arrays = (jax.ShapeDtypeStruct(*each) for each in shapes)
+    axes = [0] * own + [None] * (len(like_arrays) - own)
+
+    def lift(chain: Callable) -> Callable:
+        """For all chains; one alone is not batched, since batches compute both sides of every branch."""
+        if like_keys.shape != (1,):
+            return jax.vmap(chain, (0, axes))
+
+        def alone(state, arrays):
+            state, mine = jax.tree.map(lambda x: x[0], (state, arrays[:own]))
+            return jax.tree.map(lambda x: x[None], chain(state, [*mine, *arrays[own:]]))
+
+        return alone
+
+    @jax.jit
+    def start(keys, arrays):
+        def chain(key, arrays):
+            return kernel.init(key, warmup, model_args=jax.tree.unflatten(structure, arrays))
+
+        return lift(chain)(keys, arrays)
+
+    @jax.jit
+    def advance(state, arrays, length):
+        def chain(state, arrays):
+            args = jax.tree.unflatten(structure, arrays)
+            constrain = kernel.postprocess_fn(args, {})
+
+            def collect(state):
+                sites = {name: value for name, value in constrain(state.z).items() if not name.startswith("_")}
+                return sites | {
+                    "diverging": state.diverging,
+                    "energy": state.energy,
+                    "n_steps": state.num_steps,
+                    "tree_depth": jnp.ceil(jnp.log2(state.num_steps + 1)).astype(int),
+                    "acceptance_rate": state.accept_prob,
+                    "step_size": state.adapt_state.step_size,
+                    "lp": -state.potential_energy,
+                }
+
+            def step(index, carry):
+                state, buffer = carry
+                state = kernel.sample(state, args, {})
+                return state, jax.tree.map(lambda rows, row: rows.at[index].set(row), buffer, collect(state))
+
+            shapes = jax.eval_shape(collect, state)
+            buffer = jax.tree.map(lambda leaf: jnp.zeros((BLOCK, *leaf.shape), leaf.dtype), shapes)
+            return jax.lax.fori_loop(0, length, step, (state, buffer))
+
+        return lift(chain)(state, arrays)
+
+    started = start.lower(like_keys, like_arrays)
+    state = jax.tree.map(lambda like: jax.ShapeDtypeStruct(like.shape, like.dtype), started.out_info)
+    advanced = advance.lower(state, like_arrays, np.int64(1))
+    with ThreadPoolExecutor(2) as pool:  # what takes longest of a first fit, side by side
+        first, later = pool.map(lambda lowered: lowered.compile(), (started, advanced))
+        return Program(first, later, state)
+
+
+def dismantle(state: Any) -> tuple[np.ndarray, ...]:
+    """A state of the kernel as plain arrays, keys by their data."""
+    return tuple(np.asarray(jax.random.key_data(x) if _is_key(x) else x) for x in jax.tree.leaves(state))
+
+
+def assemble(template: Any, stored: tuple[np.ndarray, ...]) -> Any:
+    """The state that `dismantle` took apart; raises `InputError` where it does not fit the kernel."""
+    template, structure = jax.tree.flatten(template)
+    shapes = [jax.eval_shape(jax.random.key_data, x).shape if _is_key(x) else x.shape for x in template]
+    if [np.shape(x) for x in stored] != shapes:
+        raise checks.InputError("the stored state does not fit this model and version of NumPyro; fit anew instead")
+    leaves = [
+        jax.random.wrap_key_data(jnp.asarray(x)) if _is_key(like) else jnp.asarray(x, like.dtype)
+        for like, x in zip(template, stored, strict=True)
+    ]
+    return jax.tree.unflatten(structure, leaves)
+
+
+def _is_key(leaf: Any) -> bool:
+    return jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
