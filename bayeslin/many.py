@@ -40,7 +40,7 @@ def fit_many(
     chains: int = 4,
     progress: bool = True,
 ) -> list[Posterior]:
-    """The posterior of each data set, in their order: those of a loop of `fit`, several times sooner.
+    """The posterior of each data set, in their order: those of a loop of `fit`, sooner.
 
     datasets : pairs (X, Y), `Dataset`s or `Spectrum`s with the same number of outputs; rows and features may differ.
     seed : data set i (from 0) is sampled with the keys of `fit(law, *datasets[i], seed=seed + i)`, whose draws differ
