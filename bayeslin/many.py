@@ -26,7 +26,7 @@ from bayeslin.posterior import Posterior
 from bayeslin.scale import Law
 from bayeslin.spectrum import Spectrum
 
-CHAINS = 32  # most chains side by side: on CPU more gain nothing, and take longer to compile
+CHAINS = 32  # most chains side by side in one program
 
 
 def fit_many(
