@@ -81,11 +81,13 @@ def sample(
         with tqdm(total=total * len(groups), desc=title, unit="draw", disable=not progress) as bar:
             shapes = (((size,), keys.dtype), *((array.shape, array.dtype) for array in arrays))
             nuts = program.compiled(model, structure, shapes, own, warmup, guided)
-            telling = threading.Lock()
+            telling, reached = threading.Lock(), set()
 
             def tell(phase: str, count: int) -> None:
                 with telling:
-                    bar.set_description(f"{label} {phase}".strip(), refresh=False)
+                    reached.add(phase)  # some chains are ahead of others
+                    furthest = next(name for name, _ in reversed(phases) if name in reached)
+                    bar.set_description(f"{label} {furthest}".strip(), refresh=False)
                     bar.update(count)
 
             def run(group: slice) -> Draws:
