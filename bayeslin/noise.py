@@ -14,6 +14,7 @@ from bayeslin import checks
 from bayeslin.covariance import Covariance
 from bayeslin.guide import Guide
 from bayeslin.hyperparameters import checked, describe, is_random, sample_hyperparameter
+from bayeslin.positive import Around
 
 KINDS = ("isotropic", "diagonal", "full")
 
@@ -56,7 +57,7 @@ class Noise:
     def sample_cov(self, outputs: int, guide: Guide | None = None) -> Any:
         """NumPyro fragment: Sigma (D, D); site `noise_sd`, and, for "full", `_noise_cholesky`.
 
-        With a guide the one site is `_noise`, the logarithms of the sds or `Covariance`, in the guide's units.
+        With a guide the one site is `_noise`: the sds by `Around`, or `Covariance`.
         """
         if not self.is_random or self.sd.support is not dist.constraints.positive:
             guide = None  # known, or between bounds
@@ -76,12 +77,10 @@ class Noise:
         return L @ L.T
 
     def _around(self, prior: Any, guide: Guide) -> Any:
-        """The sds by their logarithms, relative to the guide."""
-        centre, unit = jnp.log(guide.noise), 1.0 / jnp.sqrt(1.0 + guide.noise_info)
-        relative = dist.transforms.AffineTransform(-centre / unit, 1.0 / unit)
-        law = dist.TransformedDistribution(prior, [dist.transforms.ExpTransform().inv, relative])
-        x = numpyro.sample("_noise", law)
-        return numpyro.deterministic("noise_sd", jnp.exp(centre + unit * x))
+        """The sds by coordinates around the guide."""
+        around = Around(guide.noise, 1.0 / jnp.sqrt(1.0 + guide.noise_info))
+        x = numpyro.sample("_noise", dist.TransformedDistribution(prior, around.inv))
+        return numpyro.deterministic("noise_sd", around(x))
 
     def __repr__(self) -> str:
         if not self.is_random:

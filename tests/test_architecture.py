@@ -23,11 +23,12 @@ PLAN = {
     "guide": "spectrum",
     "chain": "guide",
     "covariance": "",
+    "positive": "",
     "network": "chain guide",
     "limit": "chain guide hyperparameters",
     "lifting": "network spectrum",
     "scale": "network limit guide hyperparameters",
-    "noise": "covariance guide hyperparameters",
+    "noise": "covariance guide hyperparameters positive",
     "likelihood": "spectrum",
     "grid": "",
     "density": "scale hyperparameters",
@@ -64,7 +65,7 @@ PLAN = {
     "cli": "commands data kept scan",
 }
 NUMPYRO = {"hyperparameters", "scale", "network", "limit", "noise", "distributions", "models", "program", "calibration"}
-NUMPYRO |= {"simulation", "chain", "covariance"}
+NUMPYRO |= {"simulation", "chain", "covariance", "positive"}
 LAZY = {"arviz", "pandas", "matplotlib", "sklearn", "dask", "pyarrow", "xarray", "h5netcdf", "h5py", "scipy.stats"}
 EAGER = {"estimator": {"sklearn"}}  # it inherits from scikit-learn's classes, and `import bayeslin` leaves it out
 

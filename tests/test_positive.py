@@ -1,0 +1,34 @@
+"""Coordinates of positive numbers: a change of variables, and what it is for."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import bayeslin as bl
+from bayeslin.positive import Around
+
+FAR = [-1e4, -3.0, 0.0, 0.7, 1e6]
+
+
+@pytest.mark.parametrize("x", FAR)
+def test_it_is_a_change_of_variables(x, float64):
+    around = Around(0.3, 0.8)
+    s = around(x)
+    assert s > 0
+    assert float(around.inv(s)) == pytest.approx(x, rel=1e-9)
+    assert float(around.log_abs_det_jacobian(x, s)) == pytest.approx(float(jnp.log(jax.grad(around)(x))), rel=1e-9)
+
+
+def test_it_is_the_logarithm_at_the_centre_and_the_number_itself_far_out(float64):
+    around = Around(2.0, 0.1)
+    np.testing.assert_allclose(np.log(around(0.01 * np.arange(3)) / 2.0), 0.001 * np.arange(3), rtol=1e-6)
+    assert float(around(1e8)) == pytest.approx(2.0 * 2 * 0.1 * 1e8)
+    assert float(around(-1e8)) == pytest.approx(2.0 / (2 * 0.1 * 1e8))
+
+
+@pytest.mark.parametrize("law", [bl.NNGP(), bl.Proportional(0.5)], ids=repr)
+def test_three_rows_meet_no_wall(law):
+    """By the logarithm of the noise some per cent of these transitions diverge."""
+    post = bl.fit(law, [[-1.0], [0.0], [1.0]], [[-0.9], [0.1], [0.8]], progress=False)
+    assert post.diagnosis.divergences == 0
