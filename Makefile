@@ -45,4 +45,4 @@ lint: .venv/ready   ## ruff and the type checker
 	$(BIN)/mypy
 
 clean:   ## forget the environment and what was made in it
-	rm -rf .venv results .pytest_cache .mypy_cache .ruff_cache
+	rm -rf .venv results .jax_cache .pytest_cache .mypy_cache .ruff_cache

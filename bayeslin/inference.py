@@ -120,8 +120,8 @@ def _sample(
 ) -> sampler.Draws:
     weights = settings["space"] == "weights" and rows is not None
     return sampler.sample(
-        _weight_model if weights else _scale_model,
-        (*rows, law, noise) if weights and rows is not None else (spec.padded(), law, noise, guide_for(spec, noise)),
+        _weight_model if weights else scale_model,
+        (*rows, law, noise) if weights and rows is not None else (spec.padded(), guide_for(spec, noise), law, noise),
         key=jax.random.key(settings["seed"]),
         draws=draws,
         warmup=settings["warmup"],
@@ -144,7 +144,8 @@ def guide_for(spec: Spectrum, noise: Noise) -> Guide:
     return guide_to(spec, noise.kind, None if noise.is_random else noise.sd)
 
 
-def _scale_model(spec: Spectrum, law: Law, noise: Noise, guide: Guide) -> None:
+def scale_model(spec: Spectrum, guide: Guide, law: Law, noise: Noise) -> None:
+    """The model that is sampled where functions are integrated out; what a data set has of its own comes first."""
     models.scale_mixture(spec, law=law, outputs=spec.outputs, noise=noise, guide=guide)
 
 

@@ -66,7 +66,7 @@ def programs(wanted: bool = True) -> Iterator[None]:
         compilation_cache.reset_cache()
         if broken:
             shutil.rmtree(place, ignore_errors=True)
-        _prune(place)
+        prune(place)
 
 
 def _prepared() -> Path | None:
@@ -83,7 +83,7 @@ def _prepared() -> Path | None:
     return place
 
 
-def _prune(place: Path) -> None:
+def prune(place: Path) -> None:
     """Remove the oldest programs above the limit; another process that misses one compiles it again."""
     with contextlib.suppress(OSError):
         files = sorted(((path.stat().st_mtime, path.stat().st_size, path) for path in place.iterdir()), reverse=True)

@@ -16,10 +16,9 @@ import jax
 import numpy as np
 from tqdm.auto import tqdm
 
-from bayeslin import checks, diagnostics, models, sampler
+from bayeslin import checks, diagnostics, sampler
 from bayeslin.data import Dataset
-from bayeslin.guide import Guide
-from bayeslin.inference import guide_for, is_known, known_draws
+from bayeslin.inference import guide_for, is_known, known_draws, scale_model
 from bayeslin.material import Material, checked_settings, read
 from bayeslin.noise import Noise
 from bayeslin.posterior import Posterior
@@ -99,7 +98,7 @@ def sample_many(
         inputs = [(specs[index].padded(rank), guide_for(specs[index], noise)) for index in members]
         own = jax.tree.map(lambda *leaves: np.repeat(np.stack(leaves), chains, 0), *inputs)
         sampled = sampler.sample(
-            _own_scale_model,
+            scale_model,
             (law, noise),
             per_chain=own,
             key=jax.numpy.concatenate([keys[index] for index in members]),
@@ -127,10 +126,6 @@ def _part(sampled: sampler.Draws, chains: slice) -> sampler.Draws:
     """Some of the chains, copied so that the others need not be kept."""
     sites, stats = ({name: values[chains].copy() for name, values in part.items()} for part in sampled[:2])
     return sampler.Draws(sites, stats, tuple(leaf[chains].copy() for leaf in sampled.state or ()))
-
-
-def _own_scale_model(spec: Spectrum, guide: Guide, law: Law, noise: Noise) -> None:
-    models.scale_mixture(spec, law=law, outputs=spec.outputs, noise=noise, guide=guide)
 
 
 def _read_all(law: Law, noise: Noise, datasets: Any) -> list[Material]:

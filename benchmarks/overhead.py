@@ -11,7 +11,7 @@ import numpy as np
 from cases import CASES, Case
 from common import Results, Row, gradient_loop, leapfrog_seconds, markdown, parser, per_call, read
 
-from bayeslin.inference import _scale_model, guide_for
+from bayeslin.inference import guide_for, scale_model
 from bayeslin.noise import Noise
 from bayeslin.sampler import sample
 
@@ -29,10 +29,10 @@ def measure(case: Case, draws: int, repeats: int) -> Row:
     is the number of leapfrogs of a chain, mean over chains.
     """
     spec, noise = case.data(0), Noise(case.noise)
-    args = spec.padded(), case.law, noise, guide_for(spec, noise)
-    together, serial = (gradient_loop(_scale_model, args, CHAINS, serial=alone) for alone in (False, True))
+    args = spec.padded(), guide_for(spec, noise), case.law, noise
+    together, serial = (gradient_loop(scale_model, args, CHAINS, serial=alone) for alone in (False, True))
     settings = {"key": jax.random.key(0), "warmup": draws, "chains": CHAINS, "guided": True, "progress": False}
-    run = partial(sample, _scale_model, args, **settings)
+    run = partial(sample, scale_model, args, **settings)
     state = run(draws=10).state
     rounds = []
     for _ in range(repeats):

@@ -22,7 +22,7 @@ from numpyro.infer import MCMC, NUTS, init_to_sample, init_to_uniform
 from numpyro.infer.util import initialize_model
 
 import bayeslin as bl
-from bayeslin.inference import _scale_model, guide_for
+from bayeslin.inference import guide_for, scale_model
 from bayeslin.noise import Noise
 
 TABLE, CHAINS, TOLERANCE = "peers", 4, 5.0
@@ -156,9 +156,9 @@ def blackjax(data: bl.Dataset, law: bl.Law) -> Run:
 
     with jax.enable_x64(True):
         spec, noise = bl.Spectrum.from_rows(data.X, data.Y), Noise("isotropic")
-        args = spec.padded(), law, noise, guide_for(spec, noise)
+        args = spec.padded(), guide_for(spec, noise), law, noise
         options = {"init_strategy": init_to_uniform, "model_args": args}
-        info = initialize_model(jax.random.key(0), _scale_model, **options)
+        info = initialize_model(jax.random.key(0), scale_model, **options)
 
     @partial(jax.jit, static_argnames="draws")
     def sample(keys, starts, draws):
@@ -180,7 +180,7 @@ def blackjax(data: bl.Dataset, law: bl.Law) -> Run:
     def run(seed, draws):
         with jax.enable_x64(True):
             keys = jax.random.split(jax.random.key(seed), CHAINS)
-            starts = [initialize_model(key, _scale_model, **options).param_info.z for key in keys]
+            starts = [initialize_model(key, scale_model, **options).param_info.z for key in keys]
             starts = jax.tree.map(lambda *leaves: jnp.stack(leaves), *starts)
             scale, cov, diverging = map(np.asarray, sample(keys, starts, draws))
         return scale, cov, int(diverging.sum())

@@ -14,7 +14,7 @@ from cases import LIMIT, NOISE_SD
 from common import Results, Row, gradient_loop, leapfrog_seconds, markdown, parser, per_call, read, seconds
 
 import bayeslin as bl
-from bayeslin.inference import _scale_model, guide_for
+from bayeslin.inference import guide_for, scale_model
 from bayeslin.likelihood import log_marginal
 from bayeslin.noise import Noise
 from bayeslin.sampler import sample
@@ -32,13 +32,13 @@ def gradient(D: int, r: int, draws: int) -> Row:
     """
     whole, noise = statistics(r, D), Noise("isotropic")
     spec = whole.padded()
-    args = spec, LIMIT, noise, guide_for(whole, noise)
+    args = spec, guide_for(whole, noise), LIMIT, noise
     settings = {"key": jax.random.key(0), "warmup": 4 * draws, "chains": 1, "guided": True, "progress": False}
-    run = partial(sample, _scale_model, args, **settings)
+    run = partial(sample, scale_model, args, **settings)
     leapfrog, _ = leapfrog_seconds(run, run(draws=2).state, draws)
     return {
         "likelihood_us": 1e6 * per_call(likelihood_loop(spec)),
-        "potential_us": 1e6 * per_call(gradient_loop(_scale_model, args, 1)),
+        "potential_us": 1e6 * per_call(gradient_loop(scale_model, args, 1)),
         "leapfrog_us": 1e6 * leapfrog,
     }
 

@@ -1,5 +1,12 @@
 import gc
 import os
+from pathlib import Path
+
+# Most of the suite's time is compilation, so that processes, modules and runs share their programs; the library itself
+# keeps none. A program that another process has only half written is compiled again.
+PROGRAMS = Path(__file__).parents[1] / ".jax_cache"
+os.environ["JAX_COMPILATION_CACHE_DIR"] = str(PROGRAMS)
+os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
 
 import jax
 import numpy as np
@@ -7,6 +14,13 @@ import numpyro  # noqa: F401 before ArviZ 1.x, whose import of it breaks off whe
 import pytest
 
 os.environ["BAYESLIN_NO_CACHE"] = "1"  # tests leave the user's cache folder alone
+
+
+def pytest_sessionfinish():
+    from bayeslin import kept
+
+    if PROGRAMS.exists():
+        kept.prune(PROGRAMS)
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -52,7 +52,7 @@ PLAN = {
     "lifting loo correlation prediction diagnostics data storage coordinates units simulation",
     "material": "data hyperparameters noise scale spectrum",
     "inference": "guide material spectrum scale noise hyperparameters models sampler diagnostics posterior",
-    "many": "data guide inference material spectrum scale noise models sampler diagnostics posterior",
+    "many": "data inference material spectrum scale noise sampler diagnostics posterior",
     "figures": "",
     "plots": "figures",
     "calibration": "spectrum scale noise hyperparameters likelihood many models correlation plots",

@@ -22,9 +22,8 @@ def check(name, simulations, noise="isotropic"):
     assert min(found.pvalues().values()) > 1e-4, found.pvalues()
 
 
-@pytest.mark.parametrize("name", LAWS)
-def test_ranks_are_uniform(name):
-    check(name, 60)
+def test_ranks_are_uniform():
+    check("alpha=0.5", 60)
 
 
 @pytest.mark.slow

@@ -22,6 +22,7 @@ def test_the_density_is_that_of_sds_and_correlations(outputs, rng, float64):
     found, D = law(rng, outputs, prior), outputs
     i, j = np.tril_indices(D, -1)
 
+    @jax.jit
     def parts(value):
         """Standard deviations, and the free entries of the correlations' Cholesky factor."""
         L = jnp.linalg.cholesky(found.matrix(value))
@@ -33,14 +34,14 @@ def test_the_density_is_that_of_sds_and_correlations(outputs, rng, float64):
         L = np.zeros((D, D))
         L[i, j] = below
         L[np.diag_indices(D)] = np.sqrt(1 - np.square(L).sum(1))
-        volume = np.linalg.slogdet(jax.jacfwd(parts)(value))[1]
+        volume = np.linalg.slogdet(jax.jit(jax.jacfwd(parts))(value))[1]
         expected = prior.log_prob(sd).sum() + dist.LKJCholesky(D, 1.0).log_prob(L) + volume
         assert float(found.log_prob(value)) == pytest.approx(float(expected), rel=1e-9)
 
 
 def test_draws_have_half_normal_sds_and_uniform_correlations(rng, float64):
     found = law(rng, 3)
-    value = found.sample(jax.random.key(1), (20_000,))
+    value = jax.jit(lambda key: found.sample(key, (20_000,)))(jax.random.key(1))
     assert found.log_prob(value[:6].reshape(2, 3, -1)).shape == (2, 3)
     Sigma = np.asarray(jax.vmap(found.matrix)(value))
     sd = np.sqrt(np.diagonal(Sigma, axis1=1, axis2=2))

@@ -65,6 +65,7 @@ def check(law, count, largest_error):
 
 
 # The seed of the teachers is one of three that were looked at, each within two standard errors: nothing hangs on it.
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["alpha=0.5"])
 def test_intervals_of_forty_teachers_hold_their_share(name):
     check(LAWS[name], 40, 3.0)

@@ -247,7 +247,7 @@ def check_two(post, truth):
     assert not agrees(rho[..., 0, 1] + 0.05, truth, rho_true[:, 0, 1]), "the test can fail"
 
 
-@pytest.mark.parametrize("noise", [0.9, "isotropic"])
+@pytest.mark.parametrize("noise", [pytest.param(0.9, marks=pytest.mark.slow), "isotropic"])
 def test_nuts_is_quadrature_for_two_outputs_of_linnerud(noise, linnerud):
     post = bl.fit(bl.Proportional(0.5), linnerud[0], linnerud[1][:, :2], noise=noise, draws=2000, progress=False)
     check_two(post, two_outputs(0.5, noise))
@@ -256,7 +256,7 @@ def test_nuts_is_quadrature_for_two_outputs_of_linnerud(noise, linnerud):
 OTHERS = [pytest.param(pair, marks=pytest.mark.slow) for pair in ((0, 1), (1, 3))]
 
 
-@pytest.mark.parametrize("pair", [(2, 3), *OTHERS], ids=str)
+@pytest.mark.parametrize("pair", [pytest.param((2, 3), marks=pytest.mark.slow), *OTHERS], ids=str)
 def test_nuts_is_quadrature_for_pairs_of_penguin_measurements(pair):
     data = bl.load_dataset("penguins").standardize()
     Y = data.Y[:, pair]

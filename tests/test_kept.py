@@ -7,6 +7,7 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import pytest
+from jax.experimental.compilation_cache import compilation_cache
 
 from bayeslin import cli, commands, kept
 
@@ -17,7 +18,12 @@ def place(tmp_path, monkeypatch):
     monkeypatch.delenv(kept.OPT_OUT, raising=False)
     monkeypatch.setattr(kept.sys, "platform", "linux")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    return tmp_path / "bayeslin" / "programs"
+    suite = getattr(jax.config, kept.SETTINGS[0])
+    jax.config.update(kept.SETTINGS[0], None)
+    compilation_cache.reset_cache()
+    yield tmp_path / "bayeslin" / "programs"
+    jax.config.update(kept.SETTINGS[0], suite)
+    compilation_cache.reset_cache()
 
 
 def compile_something(number=3.0):

@@ -28,8 +28,9 @@ def sets():
 @quiet
 def test_draws_begin_as_those_of_fit_with_seeds_in_turn(sets):
     settings = FEW | {"draws": 2, "warmup": 0}
-    together = bl.fit_many(LAW, sets, seed=5, **settings)
-    for index, (post, data) in enumerate(zip(together, sets, strict=True)):
+    unlike = [sets[0], sets[3]]
+    together = bl.fit_many(LAW, unlike, seed=5, **settings)
+    for index, (post, data) in enumerate(zip(together, unlike, strict=True)):
         alone = bl.fit(LAW, data, seed=5 + index, **settings)
         np.testing.assert_allclose(post.scale, alone.scale, rtol=1e-5, atol=1e-8)
         assert post.settings == alone.settings
@@ -37,9 +38,9 @@ def test_draws_begin_as_those_of_fit_with_seeds_in_turn(sets):
 
 
 def test_posteriors_are_those_of_a_loop(sets):
-    settings = FEW | {"draws": 1000, "warmup": 500}
-    together = bl.fit_many(LAW, sets[:3], seed=100, **settings)
-    alone = [bl.fit(LAW, data, **settings) for data in sets[:3]]
+    settings = FEW | {"draws": 500, "warmup": 500}
+    together = bl.fit_many(LAW, sets[:2], seed=100, **settings)
+    alone = [bl.fit(LAW, data, **settings) for data in sets[:2]]
 
     def same(one, other):
         error = np.hypot(mcse(one.scale), mcse(other.scale))
@@ -63,11 +64,14 @@ def test_groups_keep_the_order_and_the_last_is_filled_up(sets, monkeypatch):
 
 
 @quiet
-@pytest.mark.parametrize("noise", ["diagonal", "full", 0.5])
-@pytest.mark.parametrize("law", [bl.NNGP(2.0), bl.FiniteNetwork((4, 3))], ids=repr)
+@pytest.mark.parametrize(
+    ("law", "noise"),
+    [(bl.NNGP(2.0), 0.5), (bl.NNGP(2.0), "diagonal"), (bl.FiniteNetwork((4, 3)), "full"), (bl.FiniteNetwork(()), 0.5)],
+    ids=repr,
+)
 def test_every_law_and_noise_can_be_fitted(law, noise, sets):
     posts = bl.fit_many(law, sets[:2], noise=noise, **FEW)
-    assert [post.exact for post in posts] == [isinstance(law, bl.NNGP) and noise == 0.5] * 2
+    assert [post.exact for post in posts] == [noise == 0.5] * 2
     assert all(np.isfinite(post.predict(data.X[:2]).mean).all() for post, data in zip(posts, sets, strict=False))
 
 

@@ -16,7 +16,7 @@ from bayeslin.guide import Guide
 DRAWS = 10_000
 WIDTHS = [(5,), (4, 9), (9, 2, 7), (2,), (1, 4)]  # with four outputs the last three are bottlenecks
 by_widths = pytest.mark.parametrize("widths", WIDTHS, ids=str)
-by_outputs = pytest.mark.parametrize("outputs", [2, 4])
+by_outputs = pytest.mark.parametrize("outputs", [pytest.param(2, marks=pytest.mark.slow), 4])
 
 
 @pytest.mark.parametrize(

@@ -180,6 +180,7 @@ def test_posterior_tends_to_the_limit_at_rate_one_over_width(linnerud):
     assert scaled[0] == pytest.approx(scaled[2], rel=0.3)
 
 
+@pytest.mark.slow
 def test_posterior_of_two_outputs_tends_to_the_limit(two):
     """Importance sampling from the prior: the distance to the limit shrinks with the width, down to the error."""
     X, Y = two
@@ -198,7 +199,11 @@ def test_posterior_of_two_outputs_tends_to_the_limit(two):
     assert distance[8].max() > 5
 
 
-@pytest.mark.parametrize("law", [bl.NNGP(), bl.FiniteNetwork((20,) * 10), bl.Proportional(0.5)], ids=repr)
+@pytest.mark.parametrize(
+    "law",
+    [bl.NNGP(), pytest.param(bl.FiniteNetwork((20,) * 10), marks=pytest.mark.slow), bl.Proportional(0.5)],
+    ids=repr,
+)
 def test_penguins_converge_without_divergences(law):
     data = bl.load_dataset("penguins").standardize()
     post = bl.fit(law, data.X, data.Y, progress=False)

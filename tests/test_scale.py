@@ -70,7 +70,7 @@ def test_no_output_axis_is_special(name, rng):
             assert abs(corr_sq.mean() - reference.mean()) < 5 * error + bias
 
 
-@pytest.mark.parametrize("name", ["widths=5,9,3", "alpha=0.5"])
+@pytest.mark.parametrize("name", [pytest.param("widths=5,9,3", marks=pytest.mark.slow), "alpha=0.5"])
 def test_leading_blocks_have_the_law_of_fewer_outputs(name):
     large, small = draw(LAWS[name], 4, seed=1)[:, :2, :2], draw(LAWS[name], 2, seed=2)
     for statistic in (np.linalg.det, lambda Q: Q[:, 0, 1] ** 2, lambda Q: np.log(Q[:, 1, 1])):
