@@ -59,7 +59,7 @@ def test_one_layer_is_a_chi_square_far_into_both_tails(width):
     np.testing.assert_allclose(density.log_density(law, u), expected, atol=1e-11)
 
 
-@pytest.mark.parametrize("widths", [(5, 9, 3), (1,) * 12, (2, 2)], ids=str)
+@pytest.mark.parametrize("widths", [pytest.param((5, 9, 3), marks=pytest.mark.slow), (1,) * 12, (2, 2)], ids=str)
 def test_the_density_is_that_of_sampled_products_of_chi_squares(widths, rng):
     draws = sum(np.log(rng.chisquare(width, 20_000) / width) for width in widths)
     for law, fits in ((bl.FiniteNetwork(widths), True), (bl.FiniteNetwork((*widths[:-1], widths[-1] + 1)), False)):
