@@ -9,12 +9,14 @@ import jax.numpy as jnp
 import numpy as np
 import numpyro.distributions as dist
 
+from bayeslin.positive import log_slope, logarithm, real
+
 
 class Covariance(dist.Distribution):
     """Sigma = M T T^T M^T with sds from a prior and LKJ(1) correlations, by the D (D + 1) / 2 entries of T.
 
-    T is lower triangular; on its diagonal sinh(log t) is taken (see `positive.Around`), all in units of what the labels
-    leave open. M : (D, D), Sigma is about M M^T; info : (D, D), of the labels about the entries of T.
+    T is lower triangular, its diagonal is taken by `positive.real`; all in units of what the labels leave open. M : (D,
+    D), Sigma is about M M^T; info : (D, D), of the labels about the entries of T.
     """
 
     support = dist.constraints.real_vector
@@ -28,10 +30,10 @@ class Covariance(dist.Distribution):
         super().__init__(event_shape=(len(on),))
 
     def _factor(self, value: Any) -> tuple[Any, Any]:
-        """T (D, D), and sinh of the logarithms of its diagonal."""
+        """T (D, D), and the real numbers of its diagonal."""
         lower = jnp.zeros(self.M.shape, value.dtype).at[self.rows, self.columns].set(self.unit * value)
-        sinh = jnp.diagonal(lower)
-        return jnp.tril(lower, -1) + jnp.diag(jnp.exp(jnp.arcsinh(sinh))), sinh
+        u = jnp.diagonal(lower)
+        return jnp.tril(lower, -1) + jnp.diag(jnp.exp(logarithm(u))), u
 
     def matrix(self, value: Any) -> Any:
         """Sigma (D, D) of a value of the site."""
@@ -47,7 +49,7 @@ class Covariance(dist.Distribution):
         relative = jnp.linalg.solve(self.M, L)
         T = jnp.linalg.cholesky(relative @ jnp.swapaxes(relative, -1, -2))
         t = jnp.diagonal(T, axis1=-2, axis2=-1)
-        lower = T * np.tril(np.ones((D, D)), -1) + ((t - 1.0 / t) / 2.0)[..., None] * np.eye(D)
+        lower = T * np.tril(np.ones((D, D)), -1) + real(jnp.log(t))[..., None] * np.eye(D)
         return lower[..., self.rows, self.columns] / self.unit
 
     def log_prob(self, value: Any) -> Any:
@@ -55,11 +57,10 @@ class Covariance(dist.Distribution):
         return jnp.vectorize(self._log_prob, signature="(d)->()")(value)
 
     def _log_prob(self, value: Any) -> Any:
-        T, sinh = self._factor(value)
-        D = len(sinh)
+        T, u = self._factor(value)
+        D = len(u)
         sd = jnp.sqrt(jnp.square(self.M @ T).sum(1))
         uniform = dist.LKJCholesky(D, 1.0).log_prob(jnp.eye(D))  # the same for every correlation matrix
-        volume = ((D + 1 - np.arange(D)) * jnp.arcsinh(sinh) - 0.5 * jnp.log1p(sinh**2)).sum() + (
-            D + 1
-        ) * jnp.linalg.slogdet(self.M)[1]
+        volume = ((D + 1 - np.arange(D)) * logarithm(u) + log_slope(u)).sum()
+        volume = volume + (D + 1) * jnp.linalg.slogdet(self.M)[1]
         return (self.prior.log_prob(sd) - D * jnp.log(sd)).sum() + uniform + volume + jnp.log(self.unit).sum()

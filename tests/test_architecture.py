@@ -22,7 +22,7 @@ PLAN = {
     "spectrum": "chunks factor",
     "guide": "spectrum",
     "chain": "guide",
-    "covariance": "",
+    "covariance": "positive",
     "positive": "",
     "network": "chain guide",
     "limit": "chain guide hyperparameters",
