@@ -36,10 +36,10 @@ def test_three_rows_meet_no_wall(law):
 
 @pytest.mark.filterwarnings("ignore:column")  # centred, ten rows of rank nine would have no proper posterior
 def test_interpolated_labels_leave_no_heavy_tail():
-    """In 1/s the small noise that ten rows and twenty features allow has some tens of effective draws."""
+    """By 1/s ten rows and twenty features, which allow any small noise, give 2 effective draws per 1000 gradients."""
     rng = np.random.default_rng(0)
     X = rng.standard_normal((10, 20))
     Y = X @ rng.standard_normal((20, 2)) / 4 + 0.2 * rng.standard_normal((10, 2))
-    post = bl.fit(bl.NNGP(), X, Y, noise="diagonal", progress=False)
+    post = bl.fit(bl.Proportional(0.5), X, Y, noise="diagonal", progress=False)
     assert post.diagnosis.divergences == 0
-    assert 1000 * post.diagnosis.ess_min > 20 * post.stats["n_steps"].sum()
+    assert 1000 * post.diagnosis.ess_min > 15 * post.stats["n_steps"].sum()
