@@ -89,9 +89,9 @@ def resume(
     and for a file of another NumPyro whose sampler differs.
 
     >>> import bayeslin as bl
-    >>> post = fit(bl.NNGP(), [[-1.0], [0.0], [1.0]], [[-0.9], [0.1], [0.8]], draws=500, progress=False)
+    >>> post = fit(bl.NNGP(), [[-1.0], [0.0], [1.0]], [[-0.9], [0.1], [0.8]], draws=2000, progress=False)
     >>> resume(post, draws=1000, progress=False).scale.shape
-    (4, 1500, 1, 1)
+    (4, 3000, 1, 1)
     """
     draws = checks.integer(draws, "draws")
     if post.sampled.state is None:
