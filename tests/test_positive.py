@@ -34,6 +34,14 @@ def test_three_rows_meet_no_wall(law):
     assert post.diagnosis.divergences == 0
 
 
+def test_one_coordinate_is_stepped_warily():
+    """At the target of many coordinates, 0.8, a step is twice a posterior's width, and one fit in five diverges."""
+    X, Y = [[-1.0], [0.0], [1.0]], [[-0.9], [0.1], [0.8]]
+    one, many = (bl.fit(law, X, Y, progress=False) for law in (bl.NNGP(), bl.Proportional(0.5)))
+    assert one.stats["acceptance_rate"].mean() > 0.92
+    assert many.stats["acceptance_rate"].mean() < 0.92
+
+
 @pytest.mark.filterwarnings("ignore:column")  # centred, ten rows of rank nine would have no proper posterior
 def test_interpolated_labels_leave_no_heavy_tail():
     """By 1/s ten rows and twenty features, which allow any small noise, give 2 effective draws per 1000 gradients."""
