@@ -47,6 +47,7 @@ def read(law: Law, noise: Noise, X: Any, Y: Any, feature_names: Any = None, outp
         X, Y = dataset.X, dataset.Y
     spec, rows = _without_rows(dataset) if dataset is not None and dataset.factor is not None else _statistics(X, Y)
     _check_label_scale(law, noise, spec)
+    _check_noise_is_bounded(noise, spec)
     feature_names = _names(feature_names, X, len(spec.V), "feature names")
     return Material(spec, rows, feature_names, _names(output_names, Y, spec.outputs, "output names"), dataset)
 
@@ -96,6 +97,28 @@ def _check_label_scale(law: Law, noise: Noise, spec: Spectrum) -> None:
         warnings.warn(
             f"output {far} has root mean square {sd[far]:.3g}, but {prior}: standardise the labels "
             "(bl.Dataset.standardize does), or give noise and signal_variance in their units",
+            stacklevel=4,
+        )
+
+
+def _check_noise_is_bounded(noise: Noise, spec: Spectrum) -> None:
+    """Warn where nothing keeps an inferred noise from zero, so that the posterior has no finite mass.
+
+    With k rows more than the rank and no residual the likelihood grows with sd^-k; a prior of order sd^a holds it where
+    a + 1 > k. Centring takes a rank away, so that any table of as many features as rows is such a case.
+    """
+    residual, free = np.diag(spec.R), int(spec.n) - spec.rank
+    none = residual <= 1e-18 * (np.square(spec.Z).sum(0) + residual)
+    if not noise.is_random or free <= 0 or not (none.all() if noise.kind == "isotropic" else none.any()):
+        return
+    if not noise.sd.support(1e-24):
+        return
+    near, nearer = (float(np.asarray(noise.sd.log_prob(sd))) for sd in (1e-12, 1e-24))
+    if near - nearer < np.log(1e12) * (free * (spec.outputs if noise.kind == "isotropic" else 1) - 1) + 1e-3:
+        warnings.warn(
+            f"{spec.n:g} rows of inputs of rank {spec.rank} leave no residual, and the prior of the noise's sd does "
+            "not keep it from zero: the posterior is improper. Give noise as a number or a prior that vanishes at "
+            "zero, such as numpyro's LogNormal, or leave features out",
             stacklevel=4,
         )
 

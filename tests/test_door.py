@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 import bayeslin as bl
-from bayeslin import cli, commands
+from bayeslin import cli, commands, material
 
 KEY = jax.random.key(0)
 ROWS = np.random.default_rng(0).standard_normal((8, 2))
@@ -240,3 +240,38 @@ def test_any_table_either_fits_or_is_refused(data, text):
     except bl.InputError:
         return
     assert is_finite(post, frame.dropna())
+
+
+FLAT = np.random.default_rng(2).standard_normal((6, 9))
+FLAT = FLAT - FLAT.mean(0)  # rank 5
+
+
+def read(noise, X, Y):
+    return material.read(bl.NNGP(), bl.Noise(noise), X, Y - Y.mean(0))
+
+
+@pytest.mark.parametrize(
+    "noise", ["isotropic", "diagonal", "full", pytest.param(dist.HalfCauchy(1.0), id="half-Cauchy")]
+)
+def test_noise_that_nothing_keeps_from_zero_is_said(noise):
+    with pytest.warns(
+        UserWarning, match="6 rows of inputs of rank 5 leave no residual.*improper. Give noise as a number"
+    ):
+        read(noise, FLAT, LABELS[:6])
+
+
+@pytest.mark.parametrize(
+    ("noise", "X", "Y"),
+    [
+        (0.5, FLAT, LABELS[:6]),
+        (dist.LogNormal(-1.0, 1.0), FLAT, LABELS[:6]),
+        (bl.Noise("full", dist.LogNormal(-1.0, 1.0)), FLAT, LABELS[:6]),
+        (dist.Uniform(0.1, 1.0), FLAT, LABELS[:6]),
+        (dist.Gamma(4.0, 4.0), FLAT, LABELS[:6]),  # sd^3 against sd^-3
+        ("full", ROWS, LABELS),
+        ("isotropic", FLAT[:, :2], LABELS[:6]),
+    ],
+    ids=["known", "log-normal", "full, log-normal", "bounded", "steep at zero", "two features", "two of nine features"],
+)
+def test_noise_that_something_keeps_from_zero_is_not(noise, X, Y):
+    read(noise, X, Y)
