@@ -59,18 +59,22 @@ def bartlett(rng: np.random.Generator, degrees: int, size: int) -> np.ndarray:
     return L
 
 
-def rows(n: int, p: int, D: int, seed: int, *, residuals: float = 0.0) -> bl.Dataset:
-    """A standardised teacher with its rows; `residuals` is the correlation between the outputs' noises."""
+def rows(n: int, p: int, D: int, seed: int, *, residuals: float = 0.0, standardize: bool = True) -> bl.Dataset:
+    """A teacher with its rows; `residuals` is the correlation between the outputs' noises."""
     truth = bl.data.teacher(n, p, D, seed=seed, correlation=CORRELATION, noise=0.0)
     root = np.linalg.cholesky(np.where(np.eye(D), 1.0, residuals))
     noise = NOISE_SD * np.random.default_rng([seed, n]).standard_normal((n, D)) @ root.T
-    return replace(truth.dataset, Y=truth.dataset.Y + noise).standardize()
+    data = replace(truth.dataset, Y=truth.dataset.Y + noise)
+    return data.standardize() if standardize else data
 
 
 def correlated_residuals(seed: int) -> bl.Spectrum:
-    """As many features as rows, n = p = 30, D = 6, residuals correlated .95."""
-    data = rows(30, 30, 6, seed, residuals=0.95)
-    return bl.Spectrum.from_rows(data.X, data.Y)
+    """As many features as rows, n = p = 30, D = 6, residuals correlated .95; columns of mean square one.
+
+    Not centred: that would take a rank and no row away, and the posterior would be improper.
+    """
+    data = rows(30, 30, 6, seed, residuals=0.95, standardize=False)
+    return bl.Spectrum.from_rows(*(A / np.sqrt((A**2).mean(0)) for A in (data.X, data.Y)))
 
 
 def shipped(name: str) -> Callable[[int], bl.Spectrum]:
