@@ -96,7 +96,7 @@ def calibrate(
     truth = {name: np.asarray(values) for name, values in truth.items()}
     specs = [Spectrum.from_rows(X, Y) for Y in truth["Y"]]
     own_keys = list(jax.random.split(key_chain, (simulations, 1)))
-    count = {"draws": draws * thinning, "warmup": warmup}
+    count = {"draws": draws * thinning, "warmup": warmup, "max_tree_depth": 4}  # at 3 they would be more dependent
     sampled = list(sample_many(fitted, noise, specs, own_keys, **count, progress=progress, label="calibration"))
     kept = {name: np.concatenate([part.sites[name] for part in sampled])[:, ::thinning] for name in sampled[0].sites}
     s2 = kept["signal_variance"] if is_random(fitted.signal_variance) else fitted.signal_variance

@@ -30,6 +30,7 @@ def fit(
     draws: int = 1000,
     warmup: int = 1000,
     chains: int = 4,
+    max_tree_depth: int = 10,
     progress: bool = True,
     feature_names: Any = None,
     output_names: Any = None,
@@ -41,8 +42,8 @@ def fit(
         predictions then answer in, or a `Spectrum`. Nothing is centred or scaled here (`Dataset.standardize` does).
     noise : a number is the known sd of all labels; "isotropic", "diagonal", "full" are inferred, see `Noise`.
     space : "scale" samples Q, functions integrated out; "weights" samples every weight matrix of a `FiniteNetwork`.
-    draws : kept draws of each chain, after `warmup`, another length of which compiles another program. Names default
-        to the columns of data frames.
+    draws : kept draws of each chain, after `warmup`, another length of which compiles another program; each takes at
+        most 2^max_tree_depth - 1 leapfrogs. Names default to the columns of data frames.
     Raises `InputError` on unusable input; warns when the draws are not converged or the columns are far from centred.
 
     >>> import bayeslin as bl
@@ -55,7 +56,7 @@ def fit(
     if space not in ("scale", "weights"):
         raise checks.InputError(f'space must be "scale" or "weights", got {space!r}')
     noise = Noise(noise)
-    settings = checked_settings(seed, draws, warmup, chains) | {"space": space}
+    settings = checked_settings(seed, draws, warmup, chains, max_tree_depth) | {"space": space}
     given = read(law, noise, X, Y, feature_names, output_names)
     if space == "weights" and not (isinstance(law, FiniteNetwork) and given.rows):
         raise checks.InputError('space="weights" needs a FiniteNetwork and the rows X, Y; use space="scale"')
@@ -129,6 +130,7 @@ def _sample(
         progress=progress,
         label=repr(law),
         guided=not weights,
+        max_tree_depth=settings.get("max_tree_depth", 10),  # files of before have none
         state=state,
     )
 

@@ -1,6 +1,7 @@
 """Many data sets at once: their chains side by side in one compiled program, for cross-validation and calibration.
 
 Two or four chains leave much of the time to the overhead of small operations; some tens share it, group beside group.
+All of a group wait for the longest of their trajectories, which are therefore kept short.
 """
 
 from __future__ import annotations
@@ -25,7 +26,8 @@ from bayeslin.posterior import Posterior
 from bayeslin.scale import Law
 from bayeslin.spectrum import Spectrum
 
-CHAINS = 32  # most chains side by side in one program
+CHAINS = 64  # most chains side by side in one program on CPU
+CHAINS_ON_GPU = 4096
 
 
 def fit_many(
@@ -37,13 +39,17 @@ def fit_many(
     draws: int = 1000,
     warmup: int = 1000,
     chains: int = 4,
+    max_tree_depth: int = 3,
     progress: bool = True,
 ) -> list[Posterior]:
     """The posterior of each data set, in their order: those of a loop of `fit`, sooner.
 
     datasets : pairs (X, Y), `Dataset`s or `Spectrum`s with the same number of outputs; rows and features may differ.
-    seed : data set i (from 0) is sampled with the keys of `fit(law, *datasets[i], seed=seed + i)`, whose draws differ
-    by rounding only at first. The others are those of `fit`. Each posterior can be saved, loaded and resumed by itself.
+    seed : data set i (from 0) is sampled with the keys of `fit(law, *datasets[i], seed=seed + i)`, whose draws at the
+    same max_tree_depth differ by rounding only at first.
+    max_tree_depth : a draw takes at most 2^max_tree_depth - 1 leapfrogs, since all wait for the longest. Raise it where
+    draws are strongly dependent: with full noise, many outputs, alpha above 1.
+    The others are those of `fit`. Each posterior can be saved, loaded and resumed by itself.
     Raises `InputError` with the number of an unusable data set; one warning names those that have not converged.
 
     >>> import bayeslin as bl
@@ -53,7 +59,8 @@ def fit_many(
     """
     if not isinstance(law, Law):
         raise checks.InputError(f"law must be a law such as bl.Proportional(0.5), got {law!r}")
-    noise, settings = Noise(noise), checked_settings(seed, draws, warmup, chains) | {"space": "scale"}
+    noise, settings = Noise(noise), checked_settings(seed, draws, warmup, chains, max_tree_depth)
+    settings["space"] = "scale"
     materials = _read_all(law, noise, datasets)
     own = [settings | {"seed": settings["seed"] + index} for index in range(len(materials))]
     checks.integer(settings["seed"] + len(materials) - 1, "the last data set's seed", least=0)
@@ -62,7 +69,7 @@ def fit_many(
         sampled = (known_draws(noise, material.spec.outputs) for material in materials)
     else:
         keys = [jax.random.split(jax.random.key(each["seed"]), chains) for each in own]
-        count = {"draws": draws, "warmup": warmup}
+        count = {"draws": draws, "warmup": warmup, "max_tree_depth": max_tree_depth}
         specs = [material.spec for material in materials]
         sampled = sample_many(law, noise, specs, keys, **count, progress=progress, label=repr(law))
     posts, found = [], []
@@ -82,16 +89,20 @@ def sample_many(
     *,
     draws: int,
     warmup: int,
+    max_tree_depth: int,
     progress: bool = True,
     label: str = "",
 ) -> Iterator[sampler.Draws]:
     """Draws for each of the spectra, `keys` (chains,) its own; ranks are padded to the largest.
 
-    Groups of equal size, so that one program serves them all, in as many threads as there are cores.
+    Groups of equal size, so that one program serves them all: on CPU as many at once as there are cores.
     """
     chains, rank = len(keys[0]), max(spec.rank for spec in specs)
-    groups = -(-len(specs) * chains // max(CHAINS, chains))
-    size = -(-len(specs) // groups)
+    on_cpu = jax.default_backend() == "cpu"
+    threads, most = (sampler.cores(), CHAINS) if on_cpu else (1, CHAINS_ON_GPU)
+    rounds = -(-len(specs) * chains // (max(most, chains) * threads))
+    size = -(-len(specs) // min(len(specs), rounds * threads))
+    groups = -(-len(specs) // size)
 
     def group(first: int) -> list[sampler.Draws]:
         members = [min(index, len(specs) - 1) for index in range(first, first + size)]  # the last group is filled up
@@ -106,13 +117,14 @@ def sample_many(
             warmup=warmup,
             chains=size * chains,
             guided=True,
+            max_tree_depth=max_tree_depth,
             progress=progress and groups == 1,
             label=label,
             ended=ended,
         )
         return [_part(sampled, slice(at, at + chains)) for at in range(0, size * chains, chains)]
 
-    ended, pool = threading.Event(), ThreadPoolExecutor(sampler.cores())
+    ended, pool = threading.Event(), ThreadPoolExecutor(threads)
     try:
         tasks = [pool.submit(group, first) for first in range(0, len(specs), size)]
         bar = tqdm(tasks, desc=label, unit="group", disable=not progress or groups == 1)

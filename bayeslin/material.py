@@ -25,13 +25,14 @@ class Material(NamedTuple):
     dataset: Dataset | None
 
 
-def checked_settings(seed: Any, draws: Any, warmup: Any, chains: Any) -> dict[str, Any]:
+def checked_settings(seed: Any, draws: Any, warmup: Any, chains: Any, max_tree_depth: Any) -> dict[str, Any]:
     """The integers that steer the sampler."""
     return {
         "seed": checks.integer(seed, "seed", least=0),
         "draws": checks.integer(draws, "draws"),
         "warmup": checks.integer(warmup, "warmup", least=0),
         "chains": checks.integer(chains, "chains"),
+        "max_tree_depth": checks.integer(max_tree_depth, "max_tree_depth"),
     }
 
 

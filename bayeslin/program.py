@@ -36,22 +36,27 @@ class Program(NamedTuple):
     state: Any
 
 
-def compiled(model: Callable, structure: Any, shapes: tuple, own: int, warmup: int, guided: bool) -> Program:
+def compiled(
+    model: Callable, structure: Any, shapes: tuple, own: int, warmup: int, guided: bool, max_tree_depth: int
+) -> Program:
     """The compiled sampler of a model, made once.
 
     structure : of its arguments; shapes : shape and type of the chains' keys and of each array, of which each chain has
     its own of the first `own`; guided : whether chains start near zero in every coordinate or at draws of the prior.
     """
     with _TRACING:
-        return _made(model, structure, shapes, own, warmup, guided)
+        return _made(model, structure, shapes, own, warmup, guided, max_tree_depth)
 
 
 @lru_cache(maxsize=16)
-def _made(model: Callable, structure: Any, shapes: tuple, own: int, warmup: int, guided: bool) -> Program:
+def _made(
+    model: Callable, structure: Any, shapes: tuple, own: int, warmup: int, guided: bool, max_tree_depth: int
+) -> Program:
+    start_at = init_to_uniform if guided else init_to_sample
     like_keys, *like_arrays = (jax.ShapeDtypeStruct(*each) for each in shapes)
     axes = [0] * own + [None] * (len(like_arrays) - own)
     for acceptance in (ACCEPTANCE, WARY) if guided else (WARY,):
-        nuts = NUTS(model, init_strategy=init_to_uniform if guided else init_to_sample, target_accept_prob=acceptance)
+        nuts = NUTS(model, init_strategy=start_at, target_accept_prob=acceptance, max_tree_depth=max_tree_depth)
         start, advance = _functions(nuts, structure, axes, own, warmup, single=like_keys.shape == (1,))
         started = start.lower(like_keys, like_arrays)
         if sum(site.size for site in started.out_info.z.values()) > like_keys.size:

@@ -52,6 +52,7 @@ def sample(
     label: str = "",
     per_chain: Any = (),
     guided: bool = False,
+    max_tree_depth: int = 10,
     state: tuple[np.ndarray, ...] | None = None,
     ended: threading.Event | None = None,
 ) -> Draws:
@@ -64,7 +65,7 @@ def sample(
     compiled program, their values are its arguments. per_chain : arguments before these of which every chain has its
     own, leaves (chains, ...). key : one, or one for each chain, (chains,). Sites named with a leading underscore are
     not collected. guided : chains start near zero in every coordinate, for models whose coordinates the labels centre;
-    otherwise at draws of the prior.
+    otherwise at draws of the prior. max_tree_depth : of NUTS, 2^depth - 1 leapfrogs at most.
     state : of earlier draws, which these then follow exactly as if they had not been interrupted; no warm-up, no key.
     ended : once it is set, chains end after their block, by `KeyboardInterrupt`.
     """
@@ -80,7 +81,7 @@ def sample(
         total, title = sum(count for _, count in phases), f"{label} (compiling)".strip()
         with tqdm(total=total * len(groups), desc=title, unit="draw", disable=not progress) as bar:
             shapes = (((size,), keys.dtype), *((array.shape, array.dtype) for array in arrays))
-            nuts = program.compiled(model, structure, shapes, own, warmup, guided)
+            nuts = program.compiled(model, structure, shapes, own, warmup, guided, max_tree_depth)
             telling, reached = threading.Lock(), set()
 
             def tell(phase: str, count: int) -> None:

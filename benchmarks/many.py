@@ -8,7 +8,9 @@ import numpy as np
 
 import bayeslin as bl
 
-HEAD = "| sets | chains | loop, fits/s | fit_many, fits/s | ratio | largest difference of rho, in MCSE |"
+HEAD = (
+    "| sets | chains | loop, fits/s | fit_many, fits/s | ratio | ratio of ESS/s | largest difference of rho, in MCSE |"
+)
 
 
 def main():
@@ -39,8 +41,13 @@ def main():
     far = max(
         (abs(one.scale - other.scale) / np.hypot(one.scale_mcse, other.scale_mcse))[a, b].max() for one, other in pairs
     )
-    print(f"{HEAD}\n|{' --- |' * 6}")
-    print(f"| {len(sets)} | {options.chains} | {alone:.2f} | {together:.2f} | {together / alone:.1f} | {far:.1f} |")
+    ess = [np.median([post.diagnosis.ess_min for post in posts]) for posts in (many[: len(few)], loop)]
+    ratio = together / alone
+    print(f"{HEAD}\n|{' --- |' * 7}")
+    print(
+        f"| {len(sets)} | {options.chains} | {alone:.2f} | {together:.2f} | {ratio:.1f} | {ratio * ess[0] / ess[1]:.1f} "
+        f"| {far:.1f} |"
+    )
 
 
 if __name__ == "__main__":

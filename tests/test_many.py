@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 import bayeslin as bl
-from bayeslin import many
+from bayeslin import many, sampler
 from bayeslin.diagnostics import mcse
 
 FEW = {"draws": 40, "warmup": 60, "chains": 2, "progress": False}
@@ -27,7 +27,7 @@ def sets():
 
 @quiet
 def test_draws_begin_as_those_of_fit_with_seeds_in_turn(sets):
-    settings = FEW | {"draws": 2, "warmup": 0}
+    settings = FEW | {"draws": 2, "warmup": 0, "max_tree_depth": 3}
     unlike = [sets[0], sets[3]]
     together = bl.fit_many(LAW, unlike, seed=5, **settings)
     for index, (post, data) in enumerate(zip(together, unlike, strict=True)):
@@ -53,6 +53,7 @@ def test_posteriors_are_those_of_a_loop(sets):
 @quiet
 def test_groups_keep_the_order_and_the_last_is_filled_up(sets, monkeypatch):
     monkeypatch.setattr(many, "CHAINS", 4)  # two data sets a group
+    monkeypatch.setattr(sampler, "cores", lambda: 1)
     X, Y = sets[0].X, sets[0].Y
     sizes = np.array([1.0, 0.1, 1.0, 0.1, 1.0])
     posts = bl.fit_many(LAW, [(X, size * Y) for size in sizes], **FEW)
@@ -76,6 +77,14 @@ def test_every_law_and_noise_can_be_fitted(law, noise, sets):
 
 
 @quiet
+def test_trees_are_as_deep_as_asked_for(sets):
+    posts = [bl.fit_many(LAW, sets[:2], **FEW, max_tree_depth=depth)[0] for depth in (2, 4)]
+    assert [post.stats["n_steps"].max() for post in posts] == [3, 15]
+    with pytest.raises(bl.InputError, match="max_tree_depth must be an integer of at least 1, got 0"):
+        bl.fit_many(LAW, sets[:2], **FEW, max_tree_depth=0)
+
+
+@quiet
 def test_each_can_be_saved_loaded_and_resumed(sets, tmp_path):
     post = bl.fit_many(LAW, sets[:2], **FEW)[1]
     post.save(tmp_path / "second.nc")
@@ -84,6 +93,7 @@ def test_each_can_be_saved_loaded_and_resumed(sets, tmp_path):
     assert longer.scale.shape == (2, 50, 2, 2)
     np.testing.assert_array_equal(longer.scale, same.scale)
     np.testing.assert_array_equal(longer.scale[:, :40], post.scale)
+    assert longer.stats["n_steps"].max() == 7, "trees are not deeper than those of fit_many"
     assert (longer.scale[0, 40:] != longer.scale[1, 40:]).any(), "each chain goes on from its own state"
 
 
