@@ -42,11 +42,11 @@ def main():
         (abs(one.scale - other.scale) / np.hypot(one.scale_mcse, other.scale_mcse))[a, b].max() for one, other in pairs
     )
     ess = [np.median([post.diagnosis.ess_min for post in posts]) for posts in (many[: len(few)], loop)]
-    ratio = together / alone
+    more = together / alone
     print(f"{HEAD}\n|{' --- |' * 7}")
     print(
-        f"| {len(sets)} | {options.chains} | {alone:.2f} | {together:.2f} | {ratio:.1f} | {ratio * ess[0] / ess[1]:.1f} "
-        f"| {far:.1f} |"
+        f"| {len(sets)} | {options.chains} | {alone:.2f} | {together:.2f} | {more:.1f} "
+        f"| {more * ess[0] / ess[1]:.1f} | {far:.1f} |"
     )
 
 
