@@ -42,11 +42,11 @@ def fit_many(
     max_tree_depth: int = 3,
     progress: bool = True,
 ) -> list[Posterior]:
-    """The posterior of each data set, in their order: those of a loop of `fit`, sooner.
+    """The posterior of each data set, in their order: as by a loop of `fit`, sooner.
 
     datasets : pairs (X, Y), `Dataset`s or `Spectrum`s with the same number of outputs; rows and features may differ.
     seed : data set i (from 0) is sampled with the keys of `fit(law, *datasets[i], seed=seed + i)`, whose draws at the
-    same max_tree_depth differ by rounding only at first.
+    same max_tree_depth differ by rounding only at first, as they do on a machine with other cores.
     max_tree_depth : a draw takes at most 2^max_tree_depth - 1 leapfrogs, since all wait for the longest. Raise it where
     draws are strongly dependent: with full noise, many outputs, alpha above 1.
     The others are those of `fit`. Each posterior can be saved, loaded and resumed by itself.

@@ -5,6 +5,8 @@ from __future__ import annotations
 import warnings
 from typing import Any, NamedTuple
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 
 from bayeslin import checks
@@ -106,7 +108,8 @@ def _check_noise_is_bounded(noise: Noise, spec: Spectrum) -> None:
     """Warn where nothing keeps an inferred noise from zero, so that the posterior has no finite mass.
 
     With k rows more than the rank and no residual the likelihood grows with sd^-k; a prior of order sd^a holds it where
-    a + 1 > k. Centring takes a rank away, so that any table of as many features as rows is such a case.
+    a + 1 > k. Centring takes a rank away, so that any table of as many features as rows is such a case. Outputs that
+    are linear in each other, under full noise, are not looked for.
     """
     residual, free = np.diag(spec.R), int(spec.n) - spec.rank
     none = residual <= 1e-18 * (np.square(spec.Z).sum(0) + residual)
@@ -114,8 +117,12 @@ def _check_noise_is_bounded(noise: Noise, spec: Spectrum) -> None:
         return
     if not noise.sd.support(1e-24):
         return
-    near, nearer = (float(np.asarray(noise.sd.log_prob(sd))) for sd in (1e-12, 1e-24))
-    if near - nearer < np.log(1e12) * (free * (spec.outputs if noise.kind == "isotropic" else 1) - 1) + 1e-3:
+    with jax.enable_x64(True):
+        densities = [float(noise.sd.log_prob(jnp.asarray(sd))) for sd in (1e-12, 1e-24, 1e-48)]
+    order, closer = -np.diff(densities) / np.log([1e12, 1e24])
+    if not closer < order + 0.01:
+        return  # it vanishes sooner than any power
+    if order < free * (spec.outputs if noise.kind == "isotropic" else 1) - 1 + 1e-4:
         warnings.warn(
             f"{spec.n:g} rows of inputs of rank {spec.rank} leave no residual, and the prior of the noise's sd does "
             "not keep it from zero: the posterior is improper. Give noise as a number or a prior that vanishes at "

@@ -266,12 +266,24 @@ def test_noise_that_nothing_keeps_from_zero_is_said(noise):
         (0.5, FLAT, LABELS[:6]),
         (dist.LogNormal(-1.0, 1.0), FLAT, LABELS[:6]),
         (bl.Noise("full", dist.LogNormal(-1.0, 1.0)), FLAT, LABELS[:6]),
+        (dist.LogNormal(-1.0, 20.0), FLAT, LABELS[:6]),  # below any power, though slowly
+        (dist.InverseGamma(2.0, 1.0), FLAT, LABELS[:6]),
         (dist.Uniform(0.1, 1.0), FLAT, LABELS[:6]),
         (dist.Gamma(4.0, 4.0), FLAT, LABELS[:6]),  # sd^3 against sd^-3
         ("full", ROWS, LABELS),
         ("isotropic", FLAT[:, :2], LABELS[:6]),
     ],
-    ids=["known", "log-normal", "full, log-normal", "bounded", "steep at zero", "two features", "two of nine features"],
+    ids=[
+        "known",
+        "log-normal",
+        "full, log-normal",
+        "wide",
+        "inverse gamma",
+        "bounded",
+        "steep at zero",
+        "two features",
+        "two of nine features",
+    ],
 )
 def test_noise_that_something_keeps_from_zero_is_not(noise, X, Y):
     read(noise, X, Y)
