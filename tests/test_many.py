@@ -38,7 +38,7 @@ def test_draws_begin_as_those_of_fit_with_seeds_in_turn(sets):
 
 
 def test_posteriors_are_those_of_a_loop(sets):
-    settings = FEW | {"draws": 500, "warmup": 500}
+    settings = FEW | {"draws": 2000, "warmup": 500, "chains": 4}
     together = bl.fit_many(LAW, sets[:2], seed=100, **settings)
     alone = [bl.fit(LAW, data, **settings) for data in sets[:2]]
 
