@@ -21,7 +21,7 @@ from bayeslin import checks
 BLOCK = 50  # most draws per call of the compiled program
 ACCEPTANCE = 0.8  # target; at 0.9 linnerud takes 15 leapfrogs a draw in place of 7, for draws that are no better
 # Target without a guide and in one dimension. At 0.8 up to 18 of 8000 draws of a small network's weights diverge, and
-# up to 5 of an isotropic noise from three rows, where one step may be twice the posterior's width; here none.
+# up to 3 of an isotropic noise's from three or four rows under the NNGP; here none.
 WARY = 0.95
 STATISTICS = ("diverging", "energy", "n_steps", "tree_depth", "acceptance_rate", "step_size", "lp")  # ArviZ's names
 

@@ -20,6 +20,7 @@ def main():
     parser.add_argument("--loop", type=int, default=40, help="fits of the loop (default 40)")
     parser.add_argument("--chains", type=int, default=4)
     parser.add_argument("--draws", type=int, default=200, help="and as many of warm-up (default 200)")
+    parser.add_argument("--max-tree-depth", type=int, default=3, help="of fit_many (default 3); the loop has fit's own")
     options = parser.parse_args()
     warnings.simplefilter("ignore")
     law = bl.Proportional(0.5)
@@ -27,13 +28,14 @@ def main():
     sets = [bl.data.teacher(20, 3, 3, seed=k, correlation=0.5).dataset.standardize() for k in range(options.sets)]
 
     bl.fit(law, sets[0], **settings)
-    bl.fit_many(law, sets, **settings | {"draws": 1})  # compiled for the same warm-up
+    depth = options.max_tree_depth
+    bl.fit_many(law, sets, **settings | {"draws": 1}, max_tree_depth=depth)  # compiled for the same warm-up
     few = sets[: options.loop]
     began = time.perf_counter()
     loop = [bl.fit(law, data, seed=k, **settings) for k, data in enumerate(few)]
     alone = len(few) / (time.perf_counter() - began)
     began = time.perf_counter()
-    many = bl.fit_many(law, sets, **settings)
+    many = bl.fit_many(law, sets, **settings, max_tree_depth=depth)
     together = len(sets) / (time.perf_counter() - began)
 
     pairs = [(one.output_correlation(), other.output_correlation()) for one, other in zip(loop, many, strict=False)]
