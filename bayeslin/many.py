@@ -6,6 +6,7 @@ All of a group wait for the longest of their trajectories, which are therefore k
 
 from __future__ import annotations
 
+import re
 import threading
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -147,7 +148,7 @@ def _read_all(law: Law, noise: Noise, datasets: Any) -> list[Material]:
             f"datasets must be a sequence of pairs (X, Y), Datasets or Spectrums, got {type(datasets).__name__}"
         )
     materials: list[Material] = []
-    said: dict[str, list[int]] = {}
+    said: dict[str, tuple[str, list[int]]] = {}  # one of each kind, whatever its numbers
     for index, given in enumerate(datasets):
         if isinstance(given, (Spectrum, Dataset)):
             X, Y = given, None
@@ -163,17 +164,16 @@ def _read_all(law: Law, noise: Noise, datasets: Any) -> list[Material]:
         except checks.InputError as error:
             raise checks.InputError(f"data set {index}: {error}") from None
         for warning in caught:
-            said.setdefault(str(warning.message), []).append(index)
+            message = str(warning.message)
+            said.setdefault(re.sub(r"\d[\d.e+-]*", "", message), (message, []))[1].append(index)
         outputs, first = materials[-1].spec.outputs, materials[0].spec.outputs
         if outputs != first:
             raise checks.InputError(f"data set {index} has {outputs} outputs, data set 0 has {first}; fit them apart")
     if not materials:
         raise checks.InputError("datasets is empty; give at least one pair (X, Y)")
-    if said:
-        message, first = next((message, indices[0]) for message, indices in said.items())
-        all_of_them = sorted({index for indices in said.values() for index in indices})
-        others = "" if len(all_of_them) == 1 else f" (and likewise {_named(all_of_them[1:])})"
-        warnings.warn(f"data set {all_of_them[0]}: {message}{others}", stacklevel=3)
+    for message, (first, *rest) in said.values():
+        others = f" (and likewise {_named(rest)})" if rest else ""
+        warnings.warn(f"data set {first}: {message}{others}", stacklevel=3)
     return materials
 
 
@@ -182,7 +182,8 @@ def _warn_of_unconverged(law: Law, found: list[diagnostics.Diagnosis]) -> None:
     if far:
         worst = max(far, key=lambda index: np.nan_to_num(found[index].rhat_max, nan=np.inf))
         warnings.warn(
-            f"{law!r}: {_named(far)} of {len(found)} not converged; number {worst}: {found[worst].advice()}",
+            f"{law!r}: {_named(far)} of {len(found)} not converged; number {worst}: {found[worst].advice()}; "
+            "a larger max_tree_depth makes draws less dependent",
             diagnostics.ConvergenceWarning,
             stacklevel=3,
         )

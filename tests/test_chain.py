@@ -124,7 +124,7 @@ def traced(law, outputs, aligned, values=None):
 
 
 @by_outputs
-@by_law
+@pytest.mark.parametrize("name", ["limit", pytest.param("widths=5,9,3", marks=pytest.mark.slow), "bottleneck=6,2,5"])
 def test_a_guide_does_not_change_the_law(name, outputs, rng):
     law, aligned = LAWS[name], guide(rng, outputs)
 

@@ -67,7 +67,12 @@ def test_groups_keep_the_order_and_the_last_is_filled_up(sets, monkeypatch):
 @quiet
 @pytest.mark.parametrize(
     ("law", "noise"),
-    [(bl.NNGP(2.0), 0.5), (bl.NNGP(2.0), "diagonal"), (bl.FiniteNetwork((4, 3)), "full"), (bl.FiniteNetwork(()), 0.5)],
+    [
+        (bl.NNGP(2.0), 0.5),
+        (bl.NNGP(2.0), "diagonal"),
+        pytest.param(bl.FiniteNetwork((4, 3)), "full", marks=pytest.mark.slow),
+        (bl.FiniteNetwork(()), 0.5),
+    ],
     ids=repr,
 )
 def test_every_law_and_noise_can_be_fitted(law, noise, sets):
@@ -106,7 +111,9 @@ def test_frames_and_statistics_are_data_too(sets):
 
 
 def test_those_that_have_not_converged_are_named_in_one_warning(sets):
-    with pytest.warns(bl.ConvergenceWarning, match=r"data sets 0, 1 of 2 not converged; number \d:") as caught:
+    with pytest.warns(
+        bl.ConvergenceWarning, match=r"data sets 0, 1 of 2 not converged; number \d: .* max_tree_depth"
+    ) as caught:
         bl.fit_many(LAW, sets[:2], **FEW | {"draws": 4})
     assert len(caught) == 1
 
@@ -120,6 +127,12 @@ def test_warnings_about_the_data_name_the_data_set(sets):
     ) as caught:
         bl.fit_many(bl.NNGP(), [(X, Y), (moved, Y), (moved, Y)], noise=0.5)
     assert len(caught) == 1
+    with pytest.warns(UserWarning) as caught:
+        bl.fit_many(bl.NNGP(), [(X, Y), (moved, 50 * Y), (2 * moved, Y)], noise=0.5)
+    column, output = (str(each.message) for each in caught)
+    assert column.startswith("data set 1: column 2 of X")
+    assert column.endswith("(and likewise data set 2)"), "whatever the numbers"
+    assert output.startswith("data set 1: output ")
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         bl.fit_many(bl.NNGP(), [(X, Y)], noise=0.5)

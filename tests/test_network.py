@@ -51,8 +51,12 @@ def statistics(Q, rank):
     return np.column_stack([entries, entries[:, i] * entries[:, j], corr_sq, eigenvalues.sum(1), eigenvalues[:, 0]])
 
 
-@by_outputs
-@by_widths
+SEVERAL = [pytest.param((4, 9), 4, marks=pytest.mark.slow), ((5,), 4), ((9, 2, 7), 4)]
+FEWER = [pytest.param(widths, 2, marks=pytest.mark.slow) for widths in WIDTHS]
+NARROW = [pytest.param(widths, 4, marks=pytest.mark.slow) for widths in ((2,), (1, 4))]
+
+
+@pytest.mark.parametrize(("widths", "outputs"), SEVERAL + FEWER + NARROW, ids=str)
 def test_the_triangular_chain_has_the_law_of_the_weights(widths, outputs, rng):
     rank = network.ranks(widths, outputs)[-1]
     literal = oracles.network_scale(rng, widths, outputs, DRAWS)

@@ -31,8 +31,11 @@ def draw(law, outputs, count=40_000, seed=0):
     return law.sample_scale(jax.random.key(seed), outputs=outputs, shape=(count,))
 
 
+ALIKE = ("widths=8,8", "width=1", "alpha=0.1")
+
+
 @pytest.mark.parametrize("outputs", [1, 3])
-@pytest.mark.parametrize("name", LAWS)
+@pytest.mark.parametrize("name", [pytest.param(name, marks=[pytest.mark.slow] * (name in ALIKE)) for name in LAWS])
 def test_sampled_moments_are_the_exact_ones(name, outputs):
     law, Q = LAWS[name], draw(LAWS[name], outputs)
     moments = law.scale_moments(outputs)

@@ -52,7 +52,7 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("case", [pytest.param(case, marks=[pytest.mark.slow] * (case == "learned")) for case in CASES])
 def test_a_round_trip_changes_nothing(case, data, tmp_path, rng):
     law, settings = CASES[case]
     post = bl.fit(law, data, **FEW | settings)
