@@ -127,7 +127,7 @@ def test_warnings_about_the_data_name_the_data_set(sets):
     ) as caught:
         bl.fit_many(bl.NNGP(), [(X, Y), (moved, Y), (moved, Y)], noise=0.5)
     assert len(caught) == 1
-    with pytest.warns(UserWarning) as caught:
+    with pytest.warns(UserWarning, match="data set 1: ") as caught:
         bl.fit_many(bl.NNGP(), [(X, Y), (moved, 50 * Y), (2 * moved, Y)], noise=0.5)
     column, output = (str(each.message) for each in caught)
     assert column.startswith("data set 1: column 2 of X")
