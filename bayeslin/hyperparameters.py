@@ -115,12 +115,30 @@ def same_prior(one: Any, two: Any) -> bool:
 
 def _numbers(value: Any) -> tuple[float, ...]:
     """Every number in a law, a noise or a distribution, in order."""
-    leaves = jax.tree.leaves(value, is_leaf=lambda part: isinstance(part, Unrecorded))
-    return tuple(
-        number
-        for leaf in leaves
-        for number in (leaf.numbers if isinstance(leaf, Unrecorded) else np.ravel(leaf).astype(float).tolist())
-    )
+    numbers: list[float] = []
+    for part in jax.tree.leaves(value, is_leaf=is_random):
+        leaves = part.numbers if isinstance(part, Unrecorded) else leaves_by_name(part)
+        numbers += [float(number) for leaf in leaves for number in np.ravel(leaf)]
+    return tuple(numbers)
+
+
+def leaves_by_name(tree: Any) -> list:
+    """The leaves of a pytree, those of distributions in the order of their names.
+
+    NumPyro's own order is that of a set of names, another in every process: a program would not be found again among
+    those kept on disk, nor a file's prior be known again.
+    """
+    found = []
+    for part in jax.tree.leaves(tree, is_leaf=is_random):
+        if not is_random(part):
+            found.append(part)
+            continue
+        children = part.tree_flatten()[0]
+        if type(part).tree_flatten is dist.Distribution.tree_flatten:
+            named = dict(zip(type(part).gather_pytree_data_fields(), children, strict=True))
+            children = [named[name] for name in sorted(named)]
+        found += leaves_by_name(list(children))
+    return found
 
 
 def sample_hyperparameter(name: str, value: Any) -> Any:

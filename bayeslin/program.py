@@ -6,7 +6,7 @@ NumPyro's kernel is driven directly, because its `MCMC` object compiles its main
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -17,6 +17,7 @@ import numpy as np
 from numpyro.infer import NUTS, init_to_sample, init_to_uniform
 
 from bayeslin import checks
+from bayeslin.hyperparameters import leaves_by_name
 
 BLOCK = 50  # most draws per call of the compiled program
 ACCEPTANCE = 0.8  # target; at 0.9 linnerud takes 15 leapfrogs a draw in place of 7, for draws that are no better
@@ -28,6 +29,24 @@ STATISTICS = ("diverging", "energy", "n_steps", "tree_depth", "acceptance_rate",
 _TRACING = threading.Lock()  # one thread at a time, because NumPyro's stack of handlers is shared by all
 
 
+class Structure(NamedTuple):
+    """How arrays make a model's arguments; the same in every process, so that programs are found again on disk."""
+
+    tree: Any
+    places: tuple[int, ...]  # of the tree's leaves among the arrays
+
+    def arguments(self, arrays: Sequence) -> Any:
+        """The pytree of these arrays, or of what stands for them."""
+        return jax.tree.unflatten(self.tree, [arrays[place] for place in self.places])
+
+
+def taken_apart(args: Any) -> tuple[list, Structure]:
+    """The arrays of a pytree, and how they make it."""
+    leaves, tree = jax.tree.flatten(args)
+    order = leaves_by_name(jax.tree.unflatten(tree, range(len(leaves))))
+    return [leaves[index] for index in order], Structure(tree, tuple(map(int, np.argsort(order))))
+
+
 class Program(NamedTuple):
     """Compiled functions, and the shapes and types of the state that the first makes and the second moves on."""
 
@@ -37,7 +56,7 @@ class Program(NamedTuple):
 
 
 def compiled(
-    model: Callable, structure: Any, shapes: tuple, own: int, warmup: int, guided: bool, max_tree_depth: int
+    model: Callable, structure: Structure, shapes: tuple, own: int, warmup: int, guided: bool, max_tree_depth: int
 ) -> Program:
     """The compiled sampler of a model, made once.
 
@@ -50,7 +69,7 @@ def compiled(
 
 @lru_cache(maxsize=16)
 def _made(
-    model: Callable, structure: Any, shapes: tuple, own: int, warmup: int, guided: bool, max_tree_depth: int
+    model: Callable, structure: Structure, shapes: tuple, own: int, warmup: int, guided: bool, max_tree_depth: int
 ) -> Program:
     start_at = init_to_uniform if guided else init_to_sample
     like_keys, *like_arrays = (jax.ShapeDtypeStruct(*each) for each in shapes)
@@ -68,7 +87,7 @@ def _made(
         return Program(first, later, state)
 
 
-def _functions(kernel: NUTS, structure: Any, axes: list, own: int, warmup: int, single: bool) -> tuple[Any, Any]:
+def _functions(kernel: NUTS, structure: Structure, axes: list, own: int, warmup: int, single: bool) -> tuple[Any, Any]:
     """Start and advance of all chains, jitted. One kernel for each, since a second trace of `init` would break it."""
 
     def lift(chain: Callable) -> Callable:
@@ -85,14 +104,14 @@ def _functions(kernel: NUTS, structure: Any, axes: list, own: int, warmup: int, 
     @jax.jit
     def start(keys, arrays):
         def chain(key, arrays):
-            return kernel.init(key, warmup, model_args=jax.tree.unflatten(structure, arrays))
+            return kernel.init(key, warmup, model_args=structure.arguments(arrays))
 
         return lift(chain)(keys, arrays)
 
     @jax.jit
     def advance(state, arrays, length):
         def chain(state, arrays):
-            args = jax.tree.unflatten(structure, arrays)
+            args = structure.arguments(arrays)
             constrain = kernel.postprocess_fn(args, {})
 
             def collect(state):

@@ -71,7 +71,7 @@ def sample(
     """
     ended = threading.Event() if ended is None else ended
     with jax.enable_x64(True):
-        leaves, structure = jax.tree.flatten((*per_chain, *args))
+        leaves, structure = program.taken_apart((*per_chain, *args))
         arrays = [np.asarray(leaf, np.float64) for leaf in leaves]
         own = len(jax.tree.leaves(per_chain))
         keys = key if key.ndim else jax.random.split(key, chains)

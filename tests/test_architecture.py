@@ -37,7 +37,7 @@ PLAN = {
     "exact": "spectrum scale noise likelihood grid density distances nodes",
     "distributions": "spectrum likelihood",
     "models": "spectrum network guide scale noise distributions hyperparameters",
-    "program": "",
+    "program": "hyperparameters",
     "sampler": "program",
     "files": "",
     "storage": "files data columns factor spectrum scale noise hyperparameters sampler diagnostics",

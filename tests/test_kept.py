@@ -1,6 +1,8 @@
 """Compiled programs kept by the command line: where, when not, and that settings and other programs are left alone."""
 
 import os
+import subprocess
+import sys
 import warnings
 from pathlib import Path
 
@@ -135,3 +137,29 @@ def test_the_folder_follows_the_system(platform, variables, expected, monkeypatc
         monkeypatch.setenv(name, value)
     monkeypatch.setattr(kept.sys, "platform", platform)
     assert kept.folder() == Path(expected)
+
+
+APART = """
+import numpyro.distributions as dist
+from bayeslin import hyperparameters, program
+priors = (dist.HalfNormal(2.0), dist.Gamma(3.0, 5.0), dist.TruncatedNormal(6.0, 7.0, low=0.0, high=8.0))
+leaves, structure = program.taken_apart((1.0, priors))
+assert structure.arguments(leaves)[1][1].rate == 5.0
+print(*leaves, [hyperparameters.encode(prior) for prior in priors])
+"""
+
+
+def test_the_order_of_numbers_is_that_of_every_process():
+    """NumPyro's own follows Python's random hashes; programs would be compiled anew every other time."""
+    told = {
+        subprocess.run(
+            [sys.executable, "-W", "ignore", "-c", APART],
+            env=os.environ | {"PYTHONHASHSEED": str(seed)},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for seed in range(3)
+    }
+    assert len(told) == 1
+    assert "1.0 " in told.pop()
