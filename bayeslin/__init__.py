@@ -13,6 +13,7 @@ from bayeslin.correlation import OutputCorrelation
 from bayeslin.data import Dataset, load_dataset, read_table
 from bayeslin.diagnostics import ConvergenceWarning
 from bayeslin.inference import fit, resume
+from bayeslin.kernels import fuse_loops
 from bayeslin.many import fit_many
 from bayeslin.noise import Noise
 from bayeslin.posterior import Posterior
@@ -41,6 +42,7 @@ __all__ = [
     "exact",
     "fit",
     "fit_many",
+    "fuse_loops",
     "load_dataset",
     "models",
     "plots",

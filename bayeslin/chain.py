@@ -15,9 +15,9 @@ import numpy as np
 import numpyro.distributions as dist
 
 from bayeslin.guide import Guide
+from bayeslin.small import SMALL, product, solve_lower
 
 TINY = 1e-36  # the variance of no noise
-UNROLLED = 5  # outputs up to which the columns are written out, which XLA fuses; beyond, a loop that compiles fast
 
 
 class Steps(NamedTuple):
@@ -124,9 +124,9 @@ def _columns(value: Any, steps: Steps, guide: Guide | None, white: bool) -> tupl
     below = np.tril(np.ones((D, D), bool), -1)
     reach = jnp.where(below, steps.before[:, :, None] - steps.entry[:, None, :], 0.0)  # of noise (i, j), beside C_jj
     share = steps.sd * jnp.exp(reach) * steps.alive[:-1, :, None]
-    solve = _written_out if D <= UNROLLED else _looped
+    solve = _written_out if D <= SMALL else _looped
     N, w, log_density, x = solve(value, share, steps.bend, V, info, white)
-    C = N if guide is None else guide.shape @ N
+    C = N if guide is None else product(guide.shape, N)
     log_density = log_density - 0.5 * value.size * np.log(2.0 * np.pi)
     return C * (jnp.exp(steps.total) * steps.alive[-1]), w, log_density, x
 
@@ -208,7 +208,7 @@ def _column(P: Any, share: Any, y: Any, V_j: Any, info: Any, white: bool) -> _So
         gain = jnp.sqrt(1.0 + weight * spread)
         log_density = log_density - jnp.log(gain).sum()
         if white:
-            x = (along + weight * (T @ along + start)) / gain
+            x = (along + weight * ((T * along).sum(1) + start)) / gain
         else:
             along = solve_lower(jnp.eye(len(V_j), dtype=y.dtype) + weight[:, None] * T, gain * x - weight * start)
     w = across + unit * along
@@ -217,15 +217,7 @@ def _column(P: Any, share: Any, y: Any, V_j: Any, info: Any, white: bool) -> _So
 
 
 def _earlier(values: Any) -> Any:
-    """Sums over earlier steps, (m, .), as one product: a scan over few steps costs more."""
+    """Sums over earlier steps, (m, .); of many entries as one product, since a scan over few steps costs more."""
+    if values.shape[1] < SMALL:
+        return jnp.cumsum(jnp.pad(values[:-1], ((1, 0), (0, 0))), 0)
     return jnp.asarray(np.tril(np.ones((len(values),) * 2), -1), values.dtype) @ values
-
-
-def solve_lower(L: Any, b: Any) -> Any:
-    """L^-1 b for lower triangular L (D, D); written out where that is less work than a call."""
-    if len(b) > UNROLLED:
-        return jax.scipy.linalg.solve_triangular(L, b, lower=True)
-    found: list = []
-    for i in range(len(b)):
-        found.append((b[i] - sum(L[i, k] * found[k] for k in range(i))) / L[i, i])
-    return jnp.stack(found)

@@ -10,7 +10,7 @@ import warnings
 from pathlib import Path
 from typing import Any, NoReturn
 
-from bayeslin import checks, commands, data, kept, scan
+from bayeslin import checks, commands, data, kept, kernels, scan
 from bayeslin._version import __version__
 from bayeslin.commands import BAD_INPUT, DONE, INTERRUPTED
 
@@ -18,6 +18,8 @@ from bayeslin.commands import BAD_INPUT, DONE, INTERRUPTED
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; returns the exit code: 0 done, 2 bad input, 3 finished but not converged, 130 Ctrl-C."""
     options = _parser().parse_args(arguments)
+    if arguments is None:  # the process is ours
+        kernels.ask()
     try:
         with warnings.catch_warnings():
             warnings.showwarning = lambda message, *_: print(f"warning: {message}", file=sys.stderr)

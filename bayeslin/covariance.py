@@ -10,13 +10,14 @@ import numpy as np
 import numpyro.distributions as dist
 
 from bayeslin.positive import log_slope, logarithm, real
+from bayeslin.small import diagonal, product
 
 
 class Covariance(dist.Distribution):
     """Sigma = M T T^T M^T with sds from a prior and LKJ(1) correlations, by the D (D + 1) / 2 entries of T.
 
     T is lower triangular, its diagonal is taken by `positive.real`; all in units of what the labels leave open. M : (D,
-    D), Sigma is about M M^T; info : (D, D), of the labels about the entries of T.
+    D), lower triangular, Sigma is about M M^T; info : (D, D), of the labels about the entries of T.
     """
 
     support = dist.constraints.real_vector
@@ -31,14 +32,15 @@ class Covariance(dist.Distribution):
 
     def _factor(self, value: Any) -> tuple[Any, Any]:
         """T (D, D), and the real numbers of its diagonal."""
-        lower = jnp.zeros(self.M.shape, value.dtype).at[self.rows, self.columns].set(self.unit * value)
-        u = jnp.diagonal(lower)
+        rows = jnp.split(self.unit * value, np.cumsum(np.arange(1, len(self.M))))
+        lower = jnp.stack([jnp.pad(row, (0, len(self.M) - len(row))) for row in rows])
+        u = diagonal(lower)
         return jnp.tril(lower, -1) + jnp.diag(jnp.exp(logarithm(u))), u
 
     def matrix(self, value: Any) -> Any:
         """Sigma (D, D) of a value of the site."""
-        L = self.M @ self._factor(value)[0]
-        return L @ L.T
+        L = product(self.M, self._factor(value)[0])
+        return product(L, L.T)
 
     def sample(self, key: Any, sample_shape: tuple[int, ...] = ()) -> Any:
         """Draw (*sample_shape, D (D + 1) / 2)."""
@@ -59,8 +61,8 @@ class Covariance(dist.Distribution):
     def _log_prob(self, value: Any) -> Any:
         T, u = self._factor(value)
         D = len(u)
-        sd = jnp.sqrt(jnp.square(self.M @ T).sum(1))
+        sd = jnp.sqrt(jnp.square(product(self.M, T)).sum(1))
         uniform = dist.LKJCholesky(D, 1.0).log_prob(jnp.eye(D))  # the same for every correlation matrix
         volume = ((D + 1 - np.arange(D)) * logarithm(u) + log_slope(u)).sum()
-        volume = volume + (D + 1) * jnp.linalg.slogdet(self.M)[1]
+        volume = volume + (D + 1) * jnp.log(jnp.diagonal(self.M)).sum()
         return (self.prior.log_prob(sd) - D * jnp.log(sd)).sum() + uniform + volume + jnp.log(self.unit).sum()

@@ -10,8 +10,9 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax.scipy.linalg import solve_triangular
+import numpy as np
 
+from bayeslin.small import cholesky, eigh, product, solve_lower
 from bayeslin.spectrum import Spectrum
 
 
@@ -38,15 +39,16 @@ class Eigenbasis(NamedTuple):
     q: jax.Array
     M: jax.Array
     P: jax.Array
+    half_log_det: jax.Array  # of Sigma
 
 
 def eigenbasis(Q: Any, Sigma: Any) -> Eigenbasis:
     """Diagonalise Q (D, D) and Sigma (D, D) together."""
-    L = jnp.linalg.cholesky(Sigma)
-    inverse = solve_triangular(L, jnp.eye(len(L), dtype=L.dtype), lower=True)
-    whitened = inverse @ Q @ inverse.T
-    q, E = jnp.linalg.eigh((whitened + whitened.T) / 2)
-    return Eigenbasis(jnp.maximum(q, 0.0), L @ E, inverse.T @ E)
+    L = cholesky(Sigma)
+    inverse = solve_lower(L, jnp.eye(len(L), dtype=L.dtype))
+    whitened = product(product(inverse, Q), inverse.T)
+    q, E = eigh((whitened + whitened.T) / 2)
+    return Eigenbasis(jnp.maximum(q, 0.0), product(L, E), product(inverse.T, E), jnp.log(jnp.diagonal(L)).sum())
 
 
 @jax.custom_jvp
@@ -55,24 +57,26 @@ def _log_marginal(Q, Sigma, lam, Z, R, n):
 
 
 def _value_and_gradient(Q, Sigma, lam, Z, R, n):
-    q, M, P = eigenbasis(Q, Sigma)
+    q, _, P, half_log_det = eigenbasis(Q, Sigma)
     g = 1.0 + lam[:, None] * q  # (r, D)
-    y = Z @ P
+    y = product(Z, P)
     w = y / g  # w_i = P^T z_i / g_i
-    Sigma_inv = P @ P.T
-    rest = n - lam.shape[0]
-    log_det = 2.0 * jnp.linalg.slogdet(M)[1] + Q.shape[0] * jnp.log(2.0 * jnp.pi)
-    value = -0.5 * (jnp.log(g) + y * w).sum() - 0.5 * n * log_det - 0.5 * jnp.vdot(Sigma_inv, R)
+    rest = product(product(P.T, R), P)
+    log_det = 2.0 * half_log_det + len(Q) * np.log(2.0 * np.pi)
+    value = -0.5 * (jnp.log(g) + y * w).sum() - 0.5 * n * log_det - 0.5 * jnp.trace(rest)
 
-    def back(weights):  # P [sum_i weights_i (w_i w_i^T - diag(1/g_i))] P^T / 2
-        return P @ ((weights[:, None] * w).T @ w - jnp.diag(weights @ (1.0 / g))) @ P.T / 2.0
+    def back(weights):  # sum_i weights_i (w_i w_i^T - diag(1/g_i))
+        return product((weights * w).T, w) - jnp.diag((weights / g).sum(0))
+
+    def outside(inner):  # P inner P^T / 2
+        return product(product(P, inner), P.T) / 2.0
 
     gradient = (
-        back(lam),
-        back(jnp.ones_like(lam)) - rest / 2.0 * Sigma_inv + Sigma_inv @ R @ Sigma_inv / 2.0,
+        outside(back(lam[:, None])),
+        outside(back(1.0) - (n - len(lam)) * jnp.eye(len(Q)) + rest),
         (q * w**2 - q / g).sum(1) / 2.0,
-        -w @ P.T,  # -S_i^-1 z_i
-        -Sigma_inv / 2.0,
+        -product(w, P.T),  # -S_i^-1 z_i
+        -product(P, P.T) / 2.0,
         -log_det / 2.0,
     )
     return value, gradient
@@ -105,7 +109,7 @@ class Conditional(NamedTuple):
 
 def conditional(Q: Any, Sigma: Any, spec: Spectrum) -> Conditional:
     """Everything that predictions need of one draw of (Q, Sigma)."""
-    q, M, P = eigenbasis(Q, Sigma)
+    q, M, P, _ = eigenbasis(Q, Sigma)
     var = q / (1.0 + spec.lam[:, None] * q)  # Q S_i^-1 Sigma = M diag(q / g_i) M^T, the stable form
     coef = jnp.sqrt(spec.lam)[:, None] * var * (spec.Z @ P)  # sqrt(lam_i) Q S_i^-1 z_i
     return Conditional(q, M, P, coef, var)

@@ -21,6 +21,7 @@ from bayeslin.hyperparameters import checked, sample_hyperparameter
 from bayeslin.network import layer_shapes, output_chain
 from bayeslin.noise import Noise
 from bayeslin.scale import Law
+from bayeslin.small import product
 from bayeslin.spectrum import Spectrum, decompose
 
 
@@ -47,7 +48,7 @@ def scale_mixture(
         raise checks.InputError(f"a Spectrum brings its labels; give Y=None and outputs={X.outputs} with it")
     s2 = sample_hyperparameter("signal_variance", law.signal_variance)
     C = law.sample_factor(outputs, None if guide is None else guide.divided(s2))
-    Q = numpyro.deterministic("scale", C @ C.T)
+    Q = numpyro.deterministic("scale", product(C, C.T))
     Sigma = numpyro.deterministic("noise_cov", Noise(noise).sample_cov(outputs, guide))
     if isinstance(X, Spectrum):
         return numpyro.sample("Y", ReducedLabels(s2 * Q, Sigma, X), obs=ReducedLabels.reduced(X))

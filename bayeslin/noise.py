@@ -15,6 +15,7 @@ from bayeslin.covariance import Covariance
 from bayeslin.guide import Guide
 from bayeslin.hyperparameters import checked, describe, is_random, sample_hyperparameter
 from bayeslin.positive import Around
+from bayeslin.small import diagonal
 
 KINDS = ("isotropic", "diagonal", "full")
 
@@ -64,7 +65,7 @@ class Noise:
         if self.kind == "full" and outputs > 1 and guide is not None:
             law = Covariance(self.sd, guide.noise, guide.noise_info)
             Sigma = law.matrix(numpyro.sample("_noise", law))
-            numpyro.deterministic("noise_sd", jnp.sqrt(jnp.diagonal(Sigma)))
+            numpyro.deterministic("noise_sd", jnp.sqrt(diagonal(Sigma)))
             return Sigma
         if self.kind == "isotropic":
             sd = self._around(self.sd, guide) if guide is not None else sample_hyperparameter("noise_sd", self.sd)

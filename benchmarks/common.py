@@ -29,6 +29,7 @@ RAW = HERE / "speed.jsonl"
 PACKAGES = ("bayeslin", "jax", "numpyro", "arviz", "numpy", "pymc", "nutpie", "blackjax")
 Row = dict[str, Any]
 
+bl.fuse_loops()  # as a program that wants to be fast would; it holds for the peers in JAX too
 warnings.filterwarnings("ignore", category=bl.ConvergenceWarning)  # the tables have R-hat and divergences instead
 
 

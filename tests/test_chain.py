@@ -107,7 +107,7 @@ def test_the_loop_and_what_is_written_out_agree(name, rng, float64, monkeypatch)
 
     values = {site["name"]: np.asarray(site["value"]) for site in traced(LAWS[name], 4, aligned)[1]}
     for unrolled in (0, 9):
-        monkeypatch.setattr(chain, "UNROLLED", unrolled)
+        monkeypatch.setattr(chain, "SMALL", unrolled)
         found.append(jax.tree.leaves(evaluate(values)))
     for one, other in zip(*found, strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-11, atol=1e-12)
@@ -171,12 +171,6 @@ def test_the_density_of_a_guided_network_is_bartletts(outputs, rng, float64):
             t, degrees = T[~below], width - np.arange(outputs)
             expected += (st.chi2.logpdf(t**2 * width, degrees) + np.log(2 * t * width)).sum()
         assert float(density) == pytest.approx(float(expected), rel=1e-10)
-
-
-@pytest.mark.parametrize("size", [1, 3, 8])
-def test_lower_triangular_systems_are_solved(size, rng, float64):
-    L, b = np.tril(rng.standard_normal((size, size))) + 3 * np.eye(size), rng.standard_normal(size)
-    np.testing.assert_allclose(chain.solve_lower(jnp.asarray(L), jnp.asarray(b)), np.linalg.solve(L, b), rtol=1e-11)
 
 
 @pytest.mark.parametrize(("alpha", "outputs"), [(30.0, 64), (50.0, 40)])
