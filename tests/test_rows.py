@@ -42,7 +42,7 @@ def assert_same(found, whole, X, Y, atol=1000 * EPS):
     ):
         np.testing.assert_allclose(of(found), of(whole), rtol=0, atol=atol)
     np.testing.assert_allclose(found.V.T @ found.V, np.eye(found.rank), atol=atol)
-    assert np.linalg.eigvalsh(found.R).min() >= -EPS * np.trace(found.R)
+    assert np.linalg.eigvalsh(found.R).min() >= -10 * EPS * np.trace(found.R)  # what eigvalsh itself errs by
 
 
 partitions = st.fixed_dictionaries(
