@@ -218,6 +218,6 @@ def _column(P: Any, share: Any, y: Any, V_j: Any, info: Any, white: bool) -> _So
 
 def _earlier(values: Any) -> Any:
     """Sums over earlier steps, (m, .); of many entries as one product, since a scan over few steps costs more."""
-    if values.shape[1] < SMALL:
+    if values.shape[1] < SMALL:  # a column of at most SMALL outputs, below the diagonal
         return jnp.cumsum(jnp.pad(values[:-1], ((1, 0), (0, 0))), 0)
     return jnp.asarray(np.tril(np.ones((len(values),) * 2), -1), values.dtype) @ values

@@ -10,7 +10,7 @@ import numpy as np
 import numpyro.distributions as dist
 
 from bayeslin.positive import log_slope, logarithm, real
-from bayeslin.small import diagonal, product
+from bayeslin.small import SMALL, diagonal, product
 
 
 class Covariance(dist.Distribution):
@@ -32,8 +32,11 @@ class Covariance(dist.Distribution):
 
     def _factor(self, value: Any) -> tuple[Any, Any]:
         """T (D, D), and the real numbers of its diagonal."""
-        rows = jnp.split(self.unit * value, np.cumsum(np.arange(1, len(self.M))))
-        lower = jnp.stack([jnp.pad(row, (0, len(self.M) - len(row))) for row in rows])
+        D, x = len(self.M), self.unit * value
+        if D > SMALL:
+            lower = jnp.zeros((D, D), x.dtype).at[self.rows, self.columns].set(x)
+        else:  # without a scatter
+            lower = jnp.stack([jnp.pad(row, (0, D - len(row))) for row in jnp.split(x, np.cumsum(np.arange(1, D)))])
         u = diagonal(lower)
         return jnp.tril(lower, -1) + jnp.diag(jnp.exp(logarithm(u))), u
 

@@ -21,25 +21,30 @@ def fuse_loops() -> None:
     """Let XLA make one kernel of a small loop in this process: with up to 5 outputs NUTS is then 2 to 4 times faster.
 
     Adds to the environment variable `XLA_FLAGS`, unless that sets the threshold already, so it must be called before
-    JAX compiles anything; warns where it comes too late, or JAX is too old, and changes nothing on a GPU. It holds for
-    all programs of the process, whose draws differ by rounding from those of programs compiled without it. At the top
-    of a program::
+    JAX is first used; even `jax.devices()` is too late. Warns where it has no effect, and changes nothing on a GPU. It
+    holds for all programs of the process, whose draws differ by rounding from those of programs compiled without it.
+    At the top of a program::
 
         import bayeslin as bl
 
         bl.fuse_loops()
     """
+    before = os.environ.get("XLA_FLAGS")
     ask()
     if jax.default_backend() == "cpu" and not _heard():
+        if before is None:
+            del os.environ["XLA_FLAGS"]
+        else:
+            os.environ["XLA_FLAGS"] = before
         warnings.warn(
-            "fuse_loops has no effect: JAX compiled something before, or is older than 0.7.1; call it first, or set "
-            f"the environment variable XLA_FLAGS={FLAG} before Python starts",
+            "fuse_loops has no effect: JAX was used before, or XLA_FLAGS sets a smaller threshold; call it first, or "
+            f"set the environment variable XLA_FLAGS={FLAG} before Python starts",
             stacklevel=2,
         )
 
 
 def ask() -> None:
-    """Add to `XLA_FLAGS`, which XLA reads when it first compiles."""
+    """Add to `XLA_FLAGS`, which XLA reads when JAX is first used."""
     given = os.environ.get("XLA_FLAGS", "")
     if OPTION not in given:
         os.environ["XLA_FLAGS"] = f"{given} {FLAG}".strip()

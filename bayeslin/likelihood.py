@@ -5,12 +5,12 @@ The signal variance enters only through Q: pass s2 * Q where s2 is not one. Noth
 
 from __future__ import annotations
 
+import math
 from functools import partial
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from bayeslin.small import cholesky, eigh, product, solve_lower
 from bayeslin.spectrum import Spectrum
@@ -62,7 +62,7 @@ def _value_and_gradient(Q, Sigma, lam, Z, R, n):
     y = product(Z, P)
     w = y / g  # w_i = P^T z_i / g_i
     rest = product(product(P.T, R), P)
-    log_det = 2.0 * half_log_det + len(Q) * np.log(2.0 * np.pi)
+    log_det = 2.0 * half_log_det + len(Q) * math.log(2.0 * math.pi)
     value = -0.5 * (jnp.log(g) + y * w).sum() - 0.5 * n * log_det - 0.5 * jnp.trace(rest)
 
     def back(weights):  # sum_i weights_i (w_i w_i^T - diag(1/g_i))
@@ -73,7 +73,7 @@ def _value_and_gradient(Q, Sigma, lam, Z, R, n):
 
     gradient = (
         outside(back(lam[:, None])),
-        outside(back(1.0) - (n - len(lam)) * jnp.eye(len(Q)) + rest),
+        outside(back(1.0) - (n - len(lam)) * jnp.eye(len(Q), dtype=rest.dtype) + rest),
         (q * w**2 - q / g).sum(1) / 2.0,
         -product(w, P.T),  # -S_i^-1 z_i
         -product(P, P.T) / 2.0,

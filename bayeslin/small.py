@@ -35,6 +35,7 @@ def cholesky(A: Any) -> Any:
     D = len(A)
     if D > SMALL:
         return jnp.linalg.cholesky(A)
+    A = (A + A.T) / 2.0  # so that derivatives are symmetric, as the library's are
     columns: list = []
     for j in range(D):
         rest = A[:, j] - sum(column * column[j] for column in columns)
@@ -64,6 +65,8 @@ def eigh(A: Any) -> tuple[Any, Any]:
     eye = jnp.eye(D, dtype=A.dtype)
     if D == 1:
         return A[0], eye
+    largest = jnp.abs(A).max()
+    largest = jnp.where(largest > 0, largest, 1.0)
     first, second = (jnp.asarray(np.eye(D)[index], A.dtype) for index in np.triu_indices(D, 1))
 
     def rotate(step, carry):
@@ -83,13 +86,13 @@ def eigh(A: Any) -> tuple[Any, Any]:
 
         return turned(turned(A).T), turned(E)
 
-    A, E = jax.lax.fori_loop(0, SWEEPS * len(first), rotate, (A, eye))
-    return jnp.diagonal(A), E
+    A, E = jax.lax.fori_loop(0, SWEEPS * len(first), rotate, (A / largest, eye))
+    return largest * jnp.diagonal(A), E
 
 
 @eigh.defjvp
 def _eigh_jvp(primals: tuple, tangents: tuple) -> tuple:
     q, E = eigh(*primals)
     inner = product(product(E.T, tangents[0]), E)
-    gap = q[None, :] - q[:, None] + jnp.eye(len(q), dtype=q.dtype)
-    return (q, E), (jnp.diagonal(inner), product(E, inner * (1.0 - jnp.eye(len(q))) / gap))
+    eye = jnp.eye(len(q), dtype=q.dtype)
+    return (q, E), (jnp.diagonal(inner), product(E, inner * (1.0 - eye) / (q[None, :] - q[:, None] + eye)))

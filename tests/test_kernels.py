@@ -70,7 +70,11 @@ def test_what_was_asked_before_stays(monkeypatch):
 
 
 def test_it_says_where_it_comes_too_late(monkeypatch):
-    monkeypatch.setenv("XLA_FLAGS", "")
-    jax.block_until_ready(jnp.ones(3) + 1)
-    with pytest.warns(UserWarning, match="call it first"):
-        bl.fuse_loops()
+    for given in (None, "--xla_force_host_platform_device_count=2"):
+        monkeypatch.delenv("XLA_FLAGS", raising=False)
+        if given:
+            monkeypatch.setenv("XLA_FLAGS", given)
+        jax.block_until_ready(jnp.ones(3) + 1)
+        with pytest.warns(UserWarning, match="call it first"):
+            bl.fuse_loops()
+        assert os.environ.get("XLA_FLAGS") == given

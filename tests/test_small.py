@@ -55,7 +55,7 @@ def symmetric(kind, size, rng):
     if kind == "nearly equal eigenvalues":
         return np.eye(size) + 1e-13 * A
     if kind == "tiny":
-        return 1e-150 * A
+        return 1e-300 * A
     return A
 
 
@@ -87,8 +87,19 @@ def test_derivatives_of_eigenvectors(size, rng, float64):
     np.testing.assert_allclose(slope, -value @ towards @ value, rtol=1e-7, atol=1e-9)
 
 
-def test_float32_stays_float32(rng):
+@by_size
+def test_derivatives_are_symmetric_as_the_library_s(size, rng, float64):
+    A, B = (jnp.asarray(positive(rng, size)) for _ in range(2))
+
+    def through(factor):
+        return jax.grad(lambda A: (B * factor(A)).sum())(A)
+
+    np.testing.assert_allclose(through(small.cholesky), through(jnp.linalg.cholesky), rtol=1e-8, atol=1e-10)
+
+
+def test_float32_stays_float32_whatever_the_default(rng, float64):
     A = jnp.asarray(positive(rng, 3), jnp.float32)
-    q, E = small.eigh(A)
-    assert q.dtype == E.dtype == small.cholesky(A).dtype == small.product(A, A).dtype == jnp.float32
+    (q, E), slopes = jax.jvp(small.eigh, (A,), (A,))
+    for each in (q, E, *slopes, small.cholesky(A), small.product(A, A), small.diagonal(A), small.solve_lower(A, A)):
+        assert each.dtype == jnp.float32
     np.testing.assert_allclose(E * q @ E.T, A, atol=1e-5)
