@@ -1,4 +1,4 @@
-"""A sampler as one kernel: what XLA can do on a CPU where it is asked to, and is not by default.
+"""A sampler as one kernel: what XLA can do on a CPU, and does by itself from JAX 0.12 on.
 
 XLA makes a kernel of each operation, or of a few, and with few outputs the hundreds of calls of a leapfrog cost more
 than its arithmetic. A loop that reads and writes less than a threshold, and calls no library, becomes a single kernel.
@@ -12,7 +12,8 @@ import warnings
 import jax
 import jax.numpy as jnp
 
-THRESHOLD = 1_000_000  # bytes; a leapfrog of 5 outputs and 512 directions stays below it. XLA's own is 1024
+BY_ITSELF = jax.__version_info__ >= (0, 12)  # before, from 1024 bytes on a loop is split
+THRESHOLD = 1_000_000  # bytes; a leapfrog of 5 outputs and 512 directions stays below it
 OPTION = "xla_cpu_small_while_loop_byte_threshold"
 FLAG = f"--xla_backend_extra_options={OPTION}={THRESHOLD}"
 
@@ -20,10 +21,10 @@ FLAG = f"--xla_backend_extra_options={OPTION}={THRESHOLD}"
 def fuse_loops() -> None:
     """Let XLA make one kernel of a small loop in this process: with up to 5 outputs NUTS is then 2 to 4 times faster.
 
-    Adds to the environment variable `XLA_FLAGS`, unless that sets the threshold already, so it must be called before
-    JAX is first used; even `jax.devices()` is too late. Warns where it has no effect, and changes nothing on a GPU. It
-    holds for all programs of the process, whose draws differ by rounding from those of programs compiled without it.
-    At the top of a program::
+    JAX does so by itself from 0.12 on, where this changes nothing. An older one is asked for it in the environment
+    variable `XLA_FLAGS`, unless that sets the threshold already, which must happen before JAX is first used; even
+    `jax.devices()` is too late. Warns where it has no effect, and changes nothing on a GPU. It holds for all programs
+    of the process, whose draws differ by rounding from those of programs compiled without it. At the top of a program::
 
         import bayeslin as bl
 
@@ -33,7 +34,7 @@ def fuse_loops() -> None:
     ask()
     if jax.default_backend() == "cpu" and not _heard():
         if before is None:
-            del os.environ["XLA_FLAGS"]
+            os.environ.pop("XLA_FLAGS", None)
         else:
             os.environ["XLA_FLAGS"] = before
         warnings.warn(
@@ -44,9 +45,9 @@ def fuse_loops() -> None:
 
 
 def ask() -> None:
-    """Add to `XLA_FLAGS`, which XLA reads when JAX is first used."""
+    """Add to `XLA_FLAGS`, which XLA reads when JAX is first used, where JAX needs it."""
     given = os.environ.get("XLA_FLAGS", "")
-    if OPTION not in given:
+    if OPTION not in given and not BY_ITSELF:
         os.environ["XLA_FLAGS"] = f"{given} {FLAG}".strip()
 
 
