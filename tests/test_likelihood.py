@@ -141,6 +141,8 @@ def test_hessian_is_right_where_eigenvalues_are_distinct(rng, float64):
     X, Y, Q, Sigma = problem(rng, "tall")
     spec = statistics(X, Y)
     hessian = jax.jit(jax.hessian(likelihood.log_marginal, argnums=(0, 1)))(Q, Sigma, spec)
+    flat = np.block([[np.reshape(block, (4, 4)) for block in row] for row in hessian])
+    np.testing.assert_allclose(flat, flat.T, rtol=1e-10, atol=1e-10)
     for moved in range(2):  # Q, then Sigma
         direction = symmetric(rng, 2)
         for slope_of in range(2):
@@ -179,6 +181,8 @@ def test_precision_follows_the_program_around_it(rng):
     with jax.enable_x64(True):
         double = slopes(Q, Sigma, statistics(X, Y))
         assert {leaf.dtype for leaf in jax.tree.leaves(double)} == {jnp.dtype("float64")}
+        asked = slopes(jnp.asarray(Q, jnp.float32), jnp.asarray(Sigma, jnp.float32), statistics(X, Y))
+        assert {leaf.dtype for leaf in jax.tree.leaves(asked[:1] + asked[1][:2])} == {jnp.dtype("float32")}
     np.testing.assert_allclose(gradient[0], double[1][0], rtol=1e-3, atol=1e-3)
 
 
