@@ -18,9 +18,7 @@ ROUNDS = 200  # most steps of expectation maximisation
 CLOSE = 0.02  # it ends where a step moves by less, in posterior standard deviations
 FAR = 1e-8  # what is as small as this beside the labels' variance is taken to be no smaller
 FLAT = 0.1  # rows that half the labels' variance counts for, of full noise, whose prior is nearly flat in its entries
-DOUBT = float(
-    __import__("os").environ.get("DOUBT", 1)
-)  # information about a residual sd that halves what is kept of its output's squared correlations
+DOUBT = 1.0  # information about a residual's sd at which half of its output's squared correlations is kept
 EDGES = 10.0 ** np.arange(-4, 3)  # of the groups of directions of like signal, by its variance over that of the noise
 WARY = 20.0  # information below this is little trusted: with few directions the likelihood is far from quadratic
 
