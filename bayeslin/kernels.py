@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 
 BY_ITSELF = jax.__version_info__ >= (0, 12)  # before, from 1024 bytes on a loop is split
-THRESHOLD = 1_000_000  # bytes; a leapfrog of 5 outputs and 512 directions stays below it
+THRESHOLD = 2_000_000  # bytes; a leapfrog of 5 outputs and 512 directions stays below it
 OPTION = "xla_cpu_small_while_loop_byte_threshold"
 FLAG = f"--xla_backend_extra_options={OPTION}={THRESHOLD}"
 

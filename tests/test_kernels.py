@@ -18,7 +18,7 @@ LAWS = {
     "NNGP": lambda: bl.NNGP(dist.LogNormal(0.0, 1.0)),
     "learned": lambda: bl.Proportional(dist.HalfNormal(0.2)),
 }
-NEVER = kernels.FLAG.replace("1000000", "5")
+NEVER = kernels.FLAG.replace(str(kernels.THRESHOLD), "5")
 DRAWS = 4  # so few that trajectories which part by rounding have not got far
 
 
