@@ -35,7 +35,8 @@ def cholesky(A: Any) -> Any:
     D = len(A)
     if D > SMALL:
         return jnp.linalg.cholesky(A)
-    A = (A + A.T) / 2.0  # so that derivatives are symmetric, as the library's are
+    if D > 1:
+        A = (A + A.T) / 2.0  # so that derivatives are symmetric, as the library's are
     columns: list = []
     for j in range(D):
         rest = A[:, j] - sum(column * column[j] for column in columns)

@@ -16,6 +16,7 @@ from scipy.special import logsumexp
 import bayeslin as bl
 from bayeslin import density, exact
 from bayeslin.correlation import to_correlation
+from bayeslin.likelihood import log_marginal
 
 LAWS = {
     "width=1": bl.FiniteNetwork((1,)),
@@ -167,6 +168,19 @@ def test_evidence_of_one_output_is_that_of_importance_sampling(law, diabetes):
     evidence = exact.posterior_one_output(law, X, Y, noise=0.8).log_evidence
     assert abs(np.log(weights.mean()) + log_l.max() - evidence) < 3 * error
     assert error < 0.01
+
+
+@pytest.mark.parametrize("outputs", [1, 2])
+def test_many_nodes_are_computed_as_few(outputs, rng, float64):
+    """JAX 0.12 compiled the loop over batches of one output into something else, where A + A^T stood in it."""
+    spec = bl.Spectrum.from_rows(rng.standard_normal((7, 3)), rng.standard_normal((7, outputs)))
+    spec = spec._replace(V=None, tol=None)
+    A = rng.standard_normal((2, 32_400, outputs, outputs + 2))
+    Q, Sigma = A @ np.swapaxes(A, -1, -2)
+    found = np.asarray(exact._log_marginals(Q, Sigma, spec))
+    few = jax.jit(jax.vmap(lambda Q, Sigma: log_marginal(Q, Sigma, spec)))
+    for at in range(0, len(Q), 5000):
+        np.testing.assert_allclose(found[at : at + 50], few(Q[at : at + 50], Sigma[at : at + 50]), rtol=1e-9)
 
 
 def test_an_inferred_noise_is_integrated(linnerud):

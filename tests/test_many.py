@@ -55,7 +55,7 @@ def test_groups_keep_the_order_and_the_last_is_filled_up(sets, monkeypatch):
     monkeypatch.setattr(many, "CHAINS", 4)  # two data sets a group
     monkeypatch.setattr(sampler, "cores", lambda: 1)
     X, Y = sets[0].X, sets[0].Y
-    sizes = np.array([1.0, 0.1, 1.0, 0.1, 1.0])
+    sizes = np.array([1.0, 0.2, 1.0, 0.2, 1.0])
     posts = bl.fit_many(LAW, [(X, size * Y) for size in sizes], **FEW)
     slopes = np.array([post.predict(X[:1]).mean[0, 0] for post in posts])
     noise = np.array([np.sqrt(post.noise_cov[..., 0, 0]).mean() for post in posts])

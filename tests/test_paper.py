@@ -1,5 +1,7 @@
 """The paper on data: NUTS is the closed form, the weights are the scale, finite networks tend to the limit."""
 
+import warnings
+
 import jax
 import numpy as np
 import numpyro
@@ -75,7 +77,10 @@ def test_evidence_by_quadrature_is_the_mean_likelihood_under_the_prior(two):
 def small_network(two):
     law = bl.FiniteNetwork((6, 6))
     scale = bl.fit(law, *two, noise=0.9, draws=2000, progress=False)
-    weights = bl.fit(law, *two, noise=0.9, space="weights", seed=4, draws=2000, progress=False)  # warns if it diverges
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", bl.ConvergenceWarning)  # one of 8000, with some versions of JAX
+        weights = bl.fit(law, *two, noise=0.9, space="weights", seed=4, draws=2000, progress=False)
+    assert weights.stats["diverging"].sum() <= 1
     return scale, weights
 
 
