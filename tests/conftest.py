@@ -1,5 +1,6 @@
 import gc
 import os
+import warnings
 from pathlib import Path
 
 # Most of the suite's time is compilation, so that processes, modules and runs share their programs; the library itself
@@ -12,6 +13,10 @@ import jax
 import numpy as np
 import numpyro  # noqa: F401 before ArviZ 1.x, whose import of it breaks off where warnings are errors
 import pytest
+
+with warnings.catch_warnings():  # ArviZ 0.x warns at its first import of a day
+    warnings.filterwarnings("ignore", r"\s*ArviZ is undergoing a major refactor", FutureWarning)
+    import arviz  # noqa: F401
 
 os.environ["BAYESLIN_NO_CACHE"] = "1"  # tests leave the user's cache folder alone
 
