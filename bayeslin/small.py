@@ -35,7 +35,7 @@ def cholesky(A: Any) -> Any:
     D = len(A)
     if D > SMALL:
         return jnp.linalg.cholesky(A)
-    if D > 1:
+    if D > 1:  # one output needs none, and JAX 0.12 miscompiles it in a loop (tests/test_exact.py)
         A = (A + A.T) / 2.0  # so that derivatives are symmetric, as the library's are
     columns: list = []
     for j in range(D):
