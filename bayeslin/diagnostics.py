@@ -54,7 +54,7 @@ def diagnose(quantities: list[np.ndarray], diverging: np.ndarray) -> Diagnosis:
 
     NaN, which is not converged, below four draws and where nothing varies at all.
     """
-    az = _arviz()
+    az = arviz()
     columns = [
         column for array in quantities for column in _columns(array) if np.ptp(column) != 0
     ]  # also where it is NaN
@@ -72,21 +72,21 @@ def _rhat(column: np.ndarray) -> float:
     if half < 2:
         return np.nan
     chains = column if len(column) > 1 else column[0, : 2 * half].reshape(2, half)
-    return float(_arviz().rhat(chains)) if chains.shape[1] >= 4 else np.nan
+    return float(arviz().rhat(chains)) if chains.shape[1] >= 4 else np.nan
 
 
 def mcse(array: np.ndarray) -> np.ndarray:
     """Monte Carlo standard error of the mean of every entry of (chains, draws, ...); 0 where nothing varies."""
     if array.shape[1] < 4:
         return np.where(np.ptp(array, axis=(0, 1)) == 0, 0.0, np.nan)
-    az = _arviz()
+    az = arviz()
     errors = [np.asarray(az.mcse(column)).item() if np.ptp(column) > 0 else 0.0 for column in _columns(array)]
     return np.array(errors).reshape(array.shape[2:])
 
 
 def to_arviz(groups: Mapping[str, Mapping[str, np.ndarray]], coords: dict, dims: dict, attrs: dict) -> Any:
     """`InferenceData` on ArviZ 0.23, `DataTree` on 1.x, with the same names on both."""
-    az = _arviz()
+    az = arviz()
     groups = {name: dict(arrays) for name, arrays in groups.items() if arrays}
     if int(az.__version__.split(".")[0]) < 1:
         data = az.from_dict(**groups, coords=coords, dims=dims)
@@ -126,9 +126,10 @@ def _columns(array: np.ndarray) -> list[np.ndarray]:
 
 
 @cache
-def _arviz() -> Any:
+def arviz() -> Any:
+    """ArviZ, imported when first asked for, since it takes as long as all else."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", r"\s*ArviZ is undergoing a major refactor", FutureWarning)
-        import arviz
+        import arviz as az
 
-    return arviz
+    return az

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from numpyro.infer import NUTS, init_to_sample, init_to_uniform
 
-from bayeslin import checks
+from bayeslin import checks, diagnostics
 from bayeslin.hyperparameters import leaves_by_name
 
 BLOCK = 50  # most draws per call of the compiled program
@@ -25,6 +25,9 @@ ACCEPTANCE = 0.8  # target; at 0.9 linnerud takes 15 leapfrogs a draw in place o
 # up to 3 of an isotropic noise's from three or four rows under the NNGP; here at most one was seen.
 WARY = 0.95
 STATISTICS = ("diverging", "energy", "n_steps", "tree_depth", "acceptance_rate", "step_size", "lp")  # ArviZ's names
+
+# XLA's options for what runs once a chain: of its two halves of compilation, LLVM's optimisation is not worth its time.
+ONCE = {"xla_backend_optimization_level": 0}
 
 _TRACING = threading.Lock()  # one thread at a time, because NumPyro's stack of handlers is shared by all
 
@@ -82,9 +85,11 @@ def _made(
             break  # more than one coordinate a chain
     state = jax.tree.map(lambda like: jax.ShapeDtypeStruct(like.shape, like.dtype), started.out_info)
     advanced = advance.lower(state, like_arrays, np.int64(1))
-    with ThreadPoolExecutor(2) as pool:  # what takes longest of a first fit, side by side
-        first, later = pool.map(lambda lowered: lowered.compile(), (started, advanced))
-        return Program(first, later, state)
+    once = ONCE if jax.default_backend() == "cpu" else None
+    with ThreadPoolExecutor(3) as pool:  # what takes longest of a first fit, side by side
+        later, first = pool.submit(advanced.compile), pool.submit(started.compile, once)
+        pool.submit(diagnostics.arviz)  # the judgement of the draws needs it, and it takes seconds to import
+        return Program(first.result(), later.result(), state)
 
 
 def _functions(kernel: NUTS, structure: Structure, axes: list, own: int, warmup: int, single: bool) -> tuple[Any, Any]:

@@ -21,7 +21,7 @@ def product(A: Any, B: Any) -> Any:
     if sorted((*A.shape, B.shape[1]))[1] > SMALL:
         return A @ B
     if A.shape[1] <= SMALL:
-        return sum(A[:, k, None] * B[k] for k in range(A.shape[1]))
+        return (A[:, :, None] * B).sum(1)
     return jnp.stack([(A * B[:, j]).sum(1) for j in range(B.shape[1])], 1)
 
 
@@ -39,8 +39,8 @@ def cholesky(A: Any) -> Any:
         A = (A + A.T) / 2.0  # so that derivatives are symmetric, as the library's are
     columns: list = []
     for j in range(D):
-        rest = A[:, j] - sum(column * column[j] for column in columns)
-        columns.append(jnp.where(np.arange(D) >= j, rest / jnp.sqrt(rest[j]), 0.0))
+        columns.append(jnp.where(np.arange(D) >= j, A[:, j] / jnp.sqrt(A[j, j]), 0.0))
+        A = A - columns[j][:, None] * columns[j]
     return jnp.stack(columns, 1)
 
 
@@ -49,8 +49,9 @@ def solve_lower(L: Any, b: Any) -> Any:
     if len(L) > SMALL:
         return jax.scipy.linalg.solve_triangular(L, b, lower=True)
     found: list = []
-    for i in range(len(L)):
-        found.append((b[i] - sum(L[i, k] * found[k] for k in range(i))) / L[i, i])
+    for k in range(len(L)):
+        found.append(b[k] / L[k, k])
+        b = b - jnp.multiply.outer(L[:, k], found[k])
     return jnp.stack(found)
 
 

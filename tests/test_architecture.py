@@ -38,7 +38,7 @@ PLAN = {
     "exact": "spectrum scale noise likelihood grid density distances nodes",
     "distributions": "spectrum likelihood",
     "models": "small spectrum network guide scale noise distributions hyperparameters",
-    "program": "hyperparameters",
+    "program": "hyperparameters diagnostics",
     "sampler": "program",
     "files": "",
     "storage": "files data columns factor spectrum scale noise hyperparameters sampler diagnostics",
