@@ -52,12 +52,12 @@ class Diagnosis(NamedTuple):
 def diagnose(quantities: list[np.ndarray], diverging: np.ndarray) -> Diagnosis:
     """Judge every entry of arrays (chains, draws, ...) that varies, a single chain by its halves.
 
+    Entries that are the same numbers, as variances of isotropic noise, are judged once: ArviZ takes long over each.
     NaN, which is not converged, below four draws and where nothing varies at all.
     """
     az = arviz()
-    columns = [
-        column for array in quantities for column in _columns(array) if np.ptp(column) != 0
-    ]  # also where it is NaN
+    different = {column.tobytes(): column for array in quantities for column in _columns(array)}
+    columns = [column for column in different.values() if np.ptp(column) != 0]  # also where it is NaN
     if not columns or columns[0].shape[1] < 4:
         return Diagnosis(np.nan, np.nan, int(diverging.sum()))
     with np.errstate(all="ignore"):

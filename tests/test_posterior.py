@@ -13,7 +13,7 @@ import scipy.special
 import scipy.stats as st
 
 import bayeslin as bl
-from bayeslin import prediction
+from bayeslin import diagnostics, prediction
 from bayeslin.correlation import to_correlation
 from bayeslin.diagnostics import diagnose, mcse, write_netcdf
 
@@ -245,6 +245,19 @@ def test_one_chain_is_judged_by_its_halves(rng, capsys, caplog):
     assert np.isnan(diagnose([still[:, :5]], np.zeros((1, 5), bool)).rhat_max)
     assert not caplog.records
     assert capsys.readouterr().err == ""
+
+
+def test_symmetric_matrices_are_judged_once_for_each_entry(rng, monkeypatch):
+    lower = rng.standard_normal((4, 100, 6))
+    Q = np.zeros((4, 100, 3, 3))
+    Q[..., *np.tril_indices(3)] = lower
+    Q[..., *np.triu_indices(3)] = np.swapaxes(Q, 2, 3)[..., *np.triu_indices(3)]
+    judged, rhat = [], diagnostics._rhat
+    monkeypatch.setattr(diagnostics, "_rhat", lambda column: judged.append(column) or rhat(column))
+    diverging = np.zeros((4, 100), bool)
+    whole = diagnose([Q, 2.0 * np.ones((4, 100, 2))], diverging)
+    assert len(judged) == 6
+    assert whole == diagnose([lower], diverging)
 
 
 def test_uncentred_columns_are_said_with_the_remedy(data):
