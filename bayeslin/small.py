@@ -20,8 +20,10 @@ def product(A: Any, B: Any) -> Any:
     """A @ B of A (a, b) and B (b, c), where only one of the sizes may be large."""
     if sorted((*A.shape, B.shape[1]))[1] > SMALL:
         return A @ B
+    if len(A) <= SMALL >= A.shape[1]:
+        return (A[:, :, None] * B).sum(1)  # fewest operations to compile
     if A.shape[1] <= SMALL:
-        return (A[:, :, None] * B).sum(1)
+        return sum(A[:, k, None] * B[k] for k in range(A.shape[1]))  # half the time of the above for many rows
     return jnp.stack([(A * B[:, j]).sum(1) for j in range(B.shape[1])], 1)
 
 
