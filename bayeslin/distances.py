@@ -9,7 +9,7 @@ import math
 from typing import Any, NamedTuple
 
 import numpy as np
-from scipy.interpolate import CubicSpline
+import scipy  # `interpolate`, half of what the package takes to import, comes at first use
 from scipy.special import log_ndtr, logsumexp, ndtri
 
 from bayeslin import checks, density
@@ -127,7 +127,7 @@ def _quantiles(law: Law, x: np.ndarray) -> np.ndarray:
 def _root_coupling(law: Law, limit: Proportional) -> float:
     """W2 between the laws of Q^(1/2) for one output."""
     u, log_p = _log_prior(law)
-    below = CubicSpline(u, np.exp(log_p)).antiderivative()(u)
+    below = scipy.interpolate.CubicSpline(u, np.exp(log_p)).antiderivative()(u)
     x = ndtri(np.clip(below / below[-1], 1e-15, 1 - 1e-15))
     gap = np.exp(u / 2) - np.exp((math.sqrt(2 * limit.alpha) * x - limit.alpha) / 2)
     return _root_mean_square(gap, np.exp(log_p) * (u[1] - u[0]))

@@ -9,7 +9,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from scipy import interpolate
+import scipy
 
 from bayeslin import checks
 from bayeslin.correlation import to_correlation
@@ -69,7 +69,7 @@ class ExactPosterior:
         if values is None and self.grid is not None and self.density is not None:
             u = np.log(self.grid)
             fine = np.linspace(u[0], u[-1], 64 * len(u))
-            below = interpolate.CubicSpline(u, self.density * self.grid).antiderivative()(fine)
+            below = scipy.interpolate.CubicSpline(u, self.density * self.grid).antiderivative()(fine)
             return float(np.exp(np.interp(probability * below[-1], below, fine)))
         values = self.scale[:, 0, 0] if values is None else np.asarray(values)
         order = np.argsort(values)
