@@ -24,6 +24,8 @@ import bayeslin as bl
 from bayeslin.estimator import DeepLinearRegressor
 
 QUIET = pytest.mark.filterwarnings("ignore::bayeslin.diagnostics.ConvergenceWarning")
+# one of scikit-learn's checks has as many features as centred rows, which say nothing of the noise
+SATURATED = pytest.mark.filterwarnings("ignore:11 rows of inputs of rank 10 leave no residual:UserWarning")
 TINY = {"draws": 5, "warmup": 5, "chains": 1}
 SD = 0.4  # known noise
 
@@ -69,12 +71,14 @@ def test_scikit_learn_s_checks_pass_where_the_posterior_is_exact():
 
 @pytest.mark.slow
 @QUIET
+@SATURATED
 def test_scikit_learn_s_checks_pass_where_the_posterior_is_sampled():
     assert_passes_checks(DeepLinearRegressor(**TINY))
 
 
 @pytest.mark.slow
 @QUIET
+@SATURATED
 def test_scikit_learn_s_checks_pass_with_a_law_but_for_one_that_sets_alpha():
     reason = "it takes alpha for the penalty of a linear model and sets it, which is refused beside a law"
     model = DeepLinearRegressor(law=bl.FiniteNetwork((5, 4)), **TINY)
