@@ -97,7 +97,10 @@ CASES = {
     "finite, linnerud": Case(FINITE, shipped("linnerud")),
     "limit, penguins": Case(LIMIT, shipped("penguins")),
     "finite, penguins": Case(FINITE, shipped("penguins")),
-    "finite, n 20, p 3, D 3": Case(FINITE, teacher(20, 3, 3)),
+    "finite, n 20, p 3, D 3": Case(FINITE, teacher(20, 3, 3), goal=100),
+    "finite, n 1e5, p 50, D 3": Case(FINITE, teacher(100_000, 50, 3), goal=60),
+    "finite, n 2e4, p 500, D 3": Case(FINITE, teacher(20_000, 500, 3), goal=60),
+    "finite, n 2e4, p 200, D 8": Case(FINITE, teacher(20_000, 200, 8), goal=30, every=5),
     "limit, full noise, n = p = 30, D 6": Case(LIMIT, correlated_residuals, "full", goal=10, leapfrogs=None),
     "NNGP, full noise, n = p = 30, D 6": Case(bl.NNGP(), correlated_residuals, "full", goal=10, leapfrogs=None),
 }

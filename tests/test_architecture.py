@@ -69,6 +69,7 @@ PLAN = {
 NUMPYRO = {"hyperparameters", "scale", "network", "limit", "noise", "distributions", "models", "program", "calibration"}
 NUMPYRO |= {"simulation", "chain", "covariance", "positive"}
 LAZY = {"arviz", "pandas", "matplotlib", "sklearn", "dask", "pyarrow", "xarray", "h5netcdf", "h5py", "scipy.stats"}
+LAZY |= {"scipy.interpolate"}
 EAGER = {"estimator": {"sklearn"}}  # it inherits from scikit-learn's classes, and `import bayeslin` leaves it out
 
 

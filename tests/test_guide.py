@@ -103,15 +103,15 @@ def test_more_rows_do_not_make_trajectories_longer(noise, rng):
 
 @pytest.mark.filterwarnings("ignore::bayeslin.diagnostics.ConvergenceWarning")
 def test_as_many_features_as_rows_and_correlated_noise_leave_no_funnel():
-    """A residual that may be small fixes its slopes; with slopes in fixed units some twenty draws a fit diverge."""
+    """A residual that may be small fixes its slopes; with slopes in fixed units 54, 16 and 17 draws diverge."""
     rng = np.random.default_rng(0)
     X = rng.standard_normal((12, 12))
     noise = rng.standard_normal((12, 4)) @ np.linalg.cholesky(np.where(np.eye(4), 1.0, 0.95)).T / 2.0
     spec = bl.Spectrum.from_rows(X, X @ rng.standard_normal((12, 4)) / np.sqrt(12) + noise)
     options = dict(noise="full", draws=1000, warmup=700, progress=False)
     stats = [bl.fit(bl.NNGP(), spec, seed=seed, **options).stats for seed in range(3)]
-    assert sum(each["diverging"].sum() for each in stats) <= 10
-    assert np.median([each["n_steps"] for each in stats]) <= 15
+    assert sum(each["diverging"].sum() for each in stats) <= 5
+    assert max(np.median(each["n_steps"]) for each in stats) <= 15
 
 
 @pytest.mark.parametrize("noise", [None, 0.5, 1e-9])

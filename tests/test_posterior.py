@@ -258,6 +258,9 @@ def test_symmetric_matrices_are_judged_once_for_each_entry(rng, monkeypatch):
     whole = diagnose([Q, 2.0 * np.ones((4, 100, 2))], diverging)
     assert len(judged) == 6
     assert whole == diagnose([lower], diverging)
+    judged.clear()
+    diagnose([lower[..., :1, None] ** 2 * np.eye(3)], diverging)  # isotropic noise
+    assert len(judged) == 1
 
 
 def test_uncentred_columns_are_said_with_the_remedy(data):
