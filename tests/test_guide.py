@@ -101,6 +101,13 @@ def test_more_rows_do_not_make_trajectories_longer(noise, rng):
         assert post.stats["diverging"].sum() == 0
 
 
+def test_half_a_turn_takes_seven_leapfrogs():
+    """At a target of 0.8 one tree in six doubles, and the smallest ESS per gradient falls by a quarter."""
+    data = bl.load_dataset("linnerud").standardize()
+    fits = [bl.fit(bl.FiniteNetwork((20,) * 10), data, seed=seed, progress=False) for seed in range(5)]
+    assert np.mean([post.stats["n_steps"] for post in fits]) < 8.4
+
+
 @pytest.mark.filterwarnings("ignore::bayeslin.diagnostics.ConvergenceWarning")
 def test_as_many_features_as_rows_and_correlated_noise_leave_no_funnel():
     """A residual that may be small fixes its slopes; with slopes in fixed units 54, 16 and 17 draws diverge."""

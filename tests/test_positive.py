@@ -35,7 +35,7 @@ def test_three_rows_meet_no_wall(law):
 
 
 def test_one_coordinate_is_stepped_warily():
-    """At the target of many coordinates, 0.8, two or three of ten fits of three or four rows had a divergence."""
+    """At a target of 0.8 two or three of ten fits of three or four rows had a divergence."""
     X, Y = [[-1.0], [0.0], [1.0]], [[-0.9], [0.1], [0.8]]
     one, many = (bl.fit(law, X, Y, progress=False) for law in (bl.NNGP(), bl.Proportional(0.5)))
     assert one.stats["acceptance_rate"].mean() > 0.92
