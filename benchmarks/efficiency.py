@@ -11,6 +11,7 @@ from cases import CASES, Case
 from common import Results, Row, entries, largest_rhat, markdown, parser, read, smallest_ess
 
 import bayeslin as bl
+from bayeslin import program
 
 TABLE = "efficiency"
 
@@ -61,7 +62,9 @@ def main() -> None:
     """Run every case for every seed, the seeds in the outer loop, so that a stopped run has all cases."""
     options = parser(__doc__)
     options.add_argument("--seeds", type=int, default=10)
+    options.add_argument("--acceptance", type=float, help="another target of the adaptation; give --rows as well")
     options = options.parse_args()
+    program.ACCEPTANCE = options.acceptance or program.ACCEPTANCE
     results = Results(options)
     for seed in range(options.seeds):
         for name, case in CASES.items():
