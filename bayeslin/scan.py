@@ -80,7 +80,7 @@ def scan_table(path: Any, targets: Any = None, features: Any = None, *, progress
         complete, holes = complete_rows(batch)
         rows, missing = rows + len(batch), missing + holes
         factor = factor.merge(Factor.of(*encode(complete, columns, targets)))
-    pa.default_memory_pool().release_unused()  # some 80 MB, for the compilation of a fit
+    pa.default_memory_pool().release_unused()  # some 100 MB, for the compilation of a fit
 
     dropped = note_dropped(rows, factor.n, missing, name)
     kept_columns, kept, notes = settle(columns, targets, factor.constant, name)
