@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from numpyro.infer import NUTS, init_to_sample, init_to_uniform
 
-from bayeslin import checks, diagnostics
+from bayeslin import checks, diagnostics, memory
 from bayeslin.hyperparameters import leaves_by_name
 
 BLOCK = 50  # most draws per call of the compiled program
@@ -88,10 +88,12 @@ def _made(
     state = jax.tree.map(lambda like: jax.ShapeDtypeStruct(like.shape, like.dtype), started.out_info)
     advanced = advance.lower(state, like_arrays, np.int64(1))
     once = ONCE if jax.default_backend() == "cpu" else None
-    with ThreadPoolExecutor(3) as pool:  # what takes longest of a first fit, side by side
+    with ThreadPoolExecutor(2) as pool:  # what takes longest of a first fit, side by side
         later, first = pool.submit(advanced.compile), pool.submit(started.compile, once)
         pool.submit(diagnostics.arviz)  # the judgement of the draws needs it, and it takes seconds to import
-        return Program(first.result(), later.result(), state)
+        made = Program(first.result(), later.result(), state)
+    memory.give_back()
+    return made
 
 
 def _functions(kernel: NUTS, structure: Structure, axes: list, own: int, warmup: int, single: bool) -> tuple[Any, Any]:
