@@ -41,5 +41,6 @@ before = resident()
 memory.give_back()
 print(before - resident())
 """
-    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=Path(__file__).parent)
+    folder = Path(__file__).parent
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=folder)
     assert float(run.stdout) < (100 if GLIBC else np.inf)
