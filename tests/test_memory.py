@@ -1,11 +1,12 @@
 """Freed memory that the allocator keeps, and that goes back to the system."""
 
+import math
+import os
 import platform
 import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
 import psutil
 
 from bayeslin import memory
@@ -29,7 +30,7 @@ def test_memory_between_blocks_in_use_is_given_back():
 
 
 def test_a_first_fit_leaves_little_freed_memory():
-    """Compilation leaves more than 150 MB without."""
+    """Without, a compilation leaves 140 MB under JAX 0.12 and 570 under 0.10, but less where it was cached."""
     code = """
 import bayeslin as bl
 from bayeslin import memory
@@ -41,6 +42,6 @@ before = resident()
 memory.give_back()
 print(before - resident())
 """
-    folder = Path(__file__).parent
-    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=folder)
-    assert float(run.stdout) < (100 if GLIBC else np.inf)
+    settings = {"cwd": Path(__file__).parent, "env": os.environ | {"JAX_ENABLE_COMPILATION_CACHE": "false"}}
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, **settings)
+    assert float(run.stdout) < (80 if GLIBC else math.inf)
