@@ -18,7 +18,7 @@ from bayeslin.many import fit_many
 from bayeslin.noise import Noise
 from bayeslin.posterior import Posterior
 from bayeslin.scale import NNGP, FiniteNetwork, Law, Proportional, ScaleMoments
-from bayeslin.scan import scan_table
+from bayeslin.scan import scan_chunks, scan_dask, scan_table
 from bayeslin.spectrum import Spectrum
 
 __all__ = [
@@ -48,5 +48,7 @@ __all__ = [
     "plots",
     "read_table",
     "resume",
+    "scan_chunks",
+    "scan_dask",
     "scan_table",
 ]

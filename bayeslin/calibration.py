@@ -16,7 +16,7 @@ import numpy as np
 import numpyro
 import numpyro.distributions as dist
 
-from bayeslin import checks, models, plots
+from bayeslin import checks, models, plots, sampler
 from bayeslin.correlation import to_correlation
 from bayeslin.hyperparameters import is_random
 from bayeslin.likelihood import conditional
@@ -90,7 +90,7 @@ def calibrate(
     fitted = law if fitted is None else fitted
     if not isinstance(law, Law) or not isinstance(fitted, Law):
         raise checks.InputError(f"law and fitted must be laws such as bl.Proportional(0.5), got {law!r}, {fitted!r}")
-    key_truth, key_chain, key_function = jax.random.split(jax.random.key(checks.integer(seed, "seed", 0)), 3)
+    key_truth, key_chain, key_function = jax.random.split(sampler.key_of(checks.integer(seed, "seed", 0)), 3)
     with jax.enable_x64(True):
         truth = _simulate(law, noise, jax.random.split(key_truth, simulations), X, outputs)
     truth = {name: np.asarray(values) for name, values in truth.items()}

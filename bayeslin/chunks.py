@@ -10,6 +10,7 @@ import numpy as np
 from bayeslin import checks
 from bayeslin.factor import Factor
 
+Names = tuple[str, ...]
 BRANCHES = 8  # factors merged by one task of dask
 
 
@@ -26,8 +27,8 @@ def piece(X: Any, Y: Any, where: str, widths: tuple[int, int] | None = None) -> 
     return Factor.of(X, Y)
 
 
-def of_chunks(chunks: Iterable[Any]) -> tuple[Factor, int]:
-    """The factor of [X Y] over all chunks (X, Y), and the number of columns of X; one chunk is held at a time.
+def of_chunks(chunks: Iterable[Any]) -> tuple[Factor, Names, Names]:
+    """The factor of [X Y] over all chunks (X, Y), and the columns' names in X and in Y; one chunk is held at a time.
 
     Raises `InputError` that names the chunk, counted from 0.
     """
@@ -37,6 +38,11 @@ def of_chunks(chunks: Iterable[Any]) -> tuple[Factor, int]:
     for index, chunk in enumerate(chunks):
         if not isinstance(chunk, tuple | list) or len(chunk) != 2:
             raise checks.InputError(f"chunk {index} must be a pair (X, Y), got {type(chunk).__name__}")
+        if np.ndim(chunk[0]) == 1:  # a chunk of one feature, or one row of a loop over rows
+            raise checks.InputError(
+                f"X of chunk {index} has one axis, length {len(chunk[0])}; give rows (n, p): one row is X[None], "
+                "one feature X[:, None]"
+            )
         names = names or [list(getattr(part, "columns", ())) for part in chunk]
         X, Y = (_in_order(part, known, f"chunk {index}") for part, known in zip(chunk, names, strict=True))
         new = piece(X, Y, f"chunk {index}", widths)
@@ -44,13 +50,13 @@ def of_chunks(chunks: Iterable[Any]) -> tuple[Factor, int]:
             factor, widths = new, (_width(X), _width(Y))
         else:
             factor = factor.merge(new)
-    if factor is None or widths is None:
+    if factor is None or widths is None or names is None:
         raise checks.InputError("there are no chunks; give at least one pair (X, Y)")
-    return factor, widths[0]
+    return factor, _named(names[0], widths[0], "feature names"), _named(names[1], widths[1], "output names")
 
 
-def of_dask(X: Any, Y: Any) -> tuple[Factor, int]:
-    """The factor of [X Y] for dask arrays or data frames, by a tree of tasks, and the number of columns of X.
+def of_dask(X: Any, Y: Any) -> tuple[Factor, Names, Names]:
+    """The factor of [X Y] for dask arrays or data frames, by a tree of tasks, and the columns' names in X and in Y.
 
     A task whose worker dies is run again by dask's scheduler; each is a function of its block alone, so that no row is
     lost or counted twice. Raises `InputError` that names the block, counted from 0.
@@ -76,7 +82,9 @@ def of_dask(X: Any, Y: Any) -> tuple[Factor, int]:
     level = [reduce(*pair, f"block {k}", widths) for k, pair in enumerate(zip(*blocks, strict=True))]
     while len(level) > 1:
         level = [merge(level[start : start + BRANCHES]) for start in range(0, len(level), BRANCHES)]
-    return level[0].compute(), widths[0]
+    names = [list(getattr(part, "columns", ())) for part in (X, Y)]
+    features, outputs = _named(names[0], widths[0], "feature names"), _named(names[1], widths[1], "output names")
+    return level[0].compute(), features, outputs
 
 
 def _merged(factors: list[Factor]) -> Factor:
@@ -88,10 +96,11 @@ def _merged(factors: list[Factor]) -> Factor:
 
 def _along_rows(part: Any, name: str) -> Any:
     """A dask collection cut along rows only, with two axes."""
-    if not hasattr(part, "to_delayed") or not hasattr(part, "ndim") or part.ndim not in (1, 2):
+    known = hasattr(part, "to_delayed") and isinstance(getattr(part, "ndim", None), int) and part.ndim in (1, 2)
+    if not known or (part.ndim == 2 and np.isnan(part.shape[1])):
         raise checks.InputError(
             f"{name} must be a dask array or data frame of rows, got {type(part).__name__}; "
-            "for other pieces see Spectrum.from_chunks"
+            "of known width; for other pieces see Spectrum.from_chunks"
         )
     if hasattr(part, "npartitions") and hasattr(part, "divisions"):
         return part.to_frame() if part.ndim == 1 else part
@@ -107,6 +116,11 @@ def _in_order(part: Any, names: list, where: str) -> Any:
     if set(columns) != set(names) or len(columns) != len(names):
         raise checks.InputError(f"{where} has the columns {columns}, the first had {names}; give all the same columns")
     return part[names]
+
+
+def _named(columns: list, width: int, what: str) -> Names:
+    """Names of the columns: a data frame's, or 0, 1, ..."""
+    return checks.names(columns or range(width), width, what)
 
 
 def _width(part: Any) -> int:

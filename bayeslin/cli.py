@@ -137,9 +137,9 @@ def _add_model(command: argparse.ArgumentParser) -> None:
 
 def _add_law(command: argparse.ArgumentParser) -> None:
     command.add_argument(
-        "--alpha", type=_number_or_word, default=0.5, help="depth-to-width ratio of the limit, or learn (default 0.5)"
+        "--alpha", type=_number_or_word, help="depth-to-width ratio of the limit, or learn (default 0.5)"
     )
-    command.add_argument("--width", type=int, default=20, help="width of the finite network (default 20)")
+    command.add_argument("--width", type=int, help="width of the finite network (default 20)")
     command.add_argument("--depth", type=int, help="its depth (default: alpha times width)")
     command.add_argument(
         "--signal-variance", type=_number_or_word, default=1.0, help="of standardised labels, or learn (default 1)"
@@ -162,7 +162,10 @@ def _add_sampler(command: argparse.ArgumentParser) -> None:
 
 def _names(text: str) -> list[str]:
     """Names between commas; one that holds a comma itself stands in double quotes."""
-    return [name.strip() for name in next(csv.reader([text], skipinitialspace=True))]
+    try:
+        return [name.strip() for name in next(csv.reader([text], skipinitialspace=True, strict=True))]
+    except (csv.Error, StopIteration):
+        raise argparse.ArgumentTypeError(f"needs names between commas, got {text!r}") from None
 
 
 def _number_or_word(text: str) -> Any:

@@ -16,6 +16,8 @@ from bayeslin import checks, data, files, plots, scan, tables
 from bayeslin.comparison import compare, default_laws
 from bayeslin.diagnostics import ConvergenceWarning
 from bayeslin.inference import fit, resume
+from bayeslin.material import checked_settings
+from bayeslin.noise import Noise
 from bayeslin.posterior import Posterior
 from bayeslin.reports import render_comparison, render_summary, summarize
 from bayeslin.scale import NNGP, Law, Proportional
@@ -27,8 +29,9 @@ def run_compare(options: argparse.Namespace) -> int:
     """Fit three laws to a table and print the output correlations that they find."""
     if options.out is not None:
         _check_folder(options.out)
+    laws = default_laws(**_of_laws(options))
+    _check_sampler(options)
     table = _read(options)
-    laws = default_laws(options.alpha, options.width, options.depth, options.signal_variance)
     _say(options, *_describe(table), *(f"  {name}: {law!r}" for name, law in laws.items()))
     found = in_background(
         lambda: compare(table, laws=laws, noise=options.noise, control=options.control, **_settings(options))
@@ -50,7 +53,9 @@ def run_compare(options: argparse.Namespace) -> int:
 def run_fit(options: argparse.Namespace) -> int:
     """Fit one law to a table, write the posterior to a file, print its summary."""
     _check_file(options.out, (".nc",))
-    table, law = _read(options, keep_rows=not scan.is_large(_path(options.table))), _law(options)
+    law = _law(options)
+    _check_sampler(options)
+    table = _read(options, keep_rows=not scan.is_large(_path(options.table)))
     _say(options, *_describe(table), f"  {law!r}, noise {options.noise}")
     post = in_background(lambda: fit(law, table, noise=options.noise, **_settings(options)))
     return _report(post, options)
@@ -146,11 +151,27 @@ def _report(post: Posterior, options: argparse.Namespace) -> int:
 
 
 def _law(options: argparse.Namespace) -> Law:
+    """The law that was asked for; raises `InputError` for options that are another law's."""
+    given = _of_laws(options)
+    known = {"nngp": (), "proportional": ("alpha",), "finite": ("alpha", "width", "depth")}[options.law]
+    for name in ("alpha", "width", "depth"):
+        if name in given and name not in known:
+            raise checks.InputError(f"--law {options.law} has no --{name}; leave it out, or choose another --law")
     if options.law == "nngp":
-        return NNGP(options.signal_variance)
-    if options.law == "proportional":
-        return Proportional(options.alpha, options.signal_variance)
-    return default_laws(options.alpha, options.width, options.depth, options.signal_variance)["finite"]
+        return NNGP(**given)
+    return Proportional(**{"alpha": 0.5} | given) if options.law == "proportional" else default_laws(**given)["finite"]
+
+
+def _of_laws(options: argparse.Namespace) -> dict[str, Any]:
+    """What was said about the laws."""
+    values = {name: getattr(options, name) for name in ("alpha", "width", "depth", "signal_variance")}
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def _check_sampler(options: argparse.Namespace) -> None:
+    """Refuse, before a long table is read, what `fit` would refuse afterwards."""
+    Noise(options.noise)
+    checked_settings(options.seed, options.draws, options.warmup, options.chains, max_tree_depth=1)
 
 
 def _settings(options: argparse.Namespace) -> dict[str, Any]:

@@ -78,10 +78,14 @@ class Comparison:
     def save(self, folder: Any) -> list[Path]:
         """Write table.csv, table.json, a netCDF file for each posterior and correlations.png; returns the paths.
 
-        Everything is written aside first, so that an interrupted call leaves whole files only.
+        Everything is written aside first, so that an interrupted call leaves whole files only. Raises `InputError`
+        where there can be no such folder.
         """
         folder = Path(folder).expanduser()
-        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise checks.InputError(f"cannot make the folder {folder} ({error.strerror}); give another") from None
         with tempfile.TemporaryDirectory(dir=folder) as aside:
             scratch = Path(aside)
             self.table.to_csv(scratch / "table.csv", index=False)

@@ -158,7 +158,7 @@ def read_frame(path: Any) -> Any:
     """The data frame in a csv or parquet file, cells as they are; raises `InputError` if there is none."""
     path = existing(path)
     try:
-        table = read_parquet(path) if path.suffix == ".parquet" else read_csv(path)
+        table = read_parquet(path) if path.suffix.lower() == ".parquet" else read_csv(path)
     except (OSError, RuntimeError, TypeError) as error:
         raise checks.InputError(f"{path} cannot be read ({error}); give the path of a csv or parquet file") from None
     return plain_columns(table, path.name)

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-import jax
 import numpy as np
 
-from bayeslin import checks, inference
+from bayeslin import checks, inference, sampler
 from bayeslin.columns import Column
 from bayeslin.data import Dataset
 from bayeslin.prediction import Prediction
@@ -160,7 +159,7 @@ class DeepLinearRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
         noise : as in `predict`. random_state : an integer, or NumPy's state; another draws other samples.
         """
         n_samples = checks.integer(n_samples, "n_samples")
-        key = jax.random.key(_seed(random_state))
+        key = sampler.key_of(_seed(random_state))
         draws = self._shaped(self._predict(X, noise).sample(key, (n_samples,)))
         return np.moveaxis(draws, 0, -1)
 

@@ -6,7 +6,6 @@ import warnings
 from dataclasses import replace
 from typing import Any
 
-import jax
 import numpy as np
 
 from bayeslin import checks, diagnostics, models, sampler
@@ -123,7 +122,7 @@ def _sample(
     return sampler.sample(
         _weight_model if weights else scale_model,
         (*rows, law, noise) if weights and rows is not None else (spec.padded(), guide_for(spec, noise), law, noise),
-        key=jax.random.key(settings["seed"]),
+        key=sampler.key_of(settings["seed"]),
         draws=draws,
         warmup=settings["warmup"],
         chains=settings["chains"],

@@ -69,7 +69,7 @@ def fit_many(
     if is_known(law, noise):
         sampled = (known_draws(noise, material.spec.outputs) for material in materials)
     else:
-        keys = [jax.random.split(jax.random.key(each["seed"]), chains) for each in own]
+        keys = [jax.random.split(sampler.key_of(each["seed"]), chains) for each in own]
         count = {"draws": draws, "warmup": warmup, "max_tree_depth": max_tree_depth}
         specs = [material.spec for material in materials]
         sampled = sample_many(law, noise, specs, keys, **count, progress=progress, label=repr(law))

@@ -40,6 +40,12 @@ class Draws(NamedTuple):
         return Draws(join(self.sites, later.sites), join(self.stats, later.stats), later.state)
 
 
+def key_of(seed: int) -> jax.Array:
+    """The key of a seed below 2^63, all of whose bits count; outside of `enable_x64` JAX drops those above 32."""
+    with jax.enable_x64(True):
+        return jax.random.key(seed)
+
+
 def sample(
     model: Callable,
     args: tuple,

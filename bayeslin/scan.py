@@ -1,14 +1,14 @@
-"""Parquet files larger than memory: read in batches, by the rules of `Dataset.from_frame`, and kept as a factor."""
+"""Tables larger than memory, read in parts and kept as a factor: parquet by the rules of `Dataset.from_frame`."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
 from tqdm.auto import tqdm
 
-from bayeslin import checks
+from bayeslin import checks, chunks
 from bayeslin.columns import (
     MOST_LEVELS,
     Column,
@@ -31,7 +31,7 @@ CELLS = 1 << 20  # of a batch: 8 MB
 def is_large(path: Any) -> bool:
     """Whether a parquet file has more than `LARGE` cells; raises `InputError` where there is no such file."""
     path = existing(path)
-    if path.suffix != ".parquet":
+    if path.suffix.lower() != ".parquet":
         return False
     size = open_parquet(path).metadata
     return size.num_rows * size.num_columns > LARGE
@@ -55,7 +55,7 @@ def scan_table(path: Any, targets: Any = None, features: Any = None, *, progress
     import pyarrow as pa
 
     path = existing(path)
-    if path.suffix != ".parquet":
+    if path.suffix.lower() != ".parquet":
         raise checks.InputError(
             f"{path.name} is not parquet, which alone is read in batches; use read_table, or save it"
         )
@@ -86,8 +86,43 @@ def scan_table(path: Any, targets: Any = None, features: Any = None, *, progress
     kept_columns, kept, notes = settle(columns, targets, factor.constant, name)
     varies = ~factor.constant
     factor = factor if varies.all() else factor.columns(varies)
-    X, Y = np.empty((0, len(kept))), np.empty((0, len(targets)))
+    X, Y = _no_rows(kept, targets)
     return Dataset(X, Y, kept, tuple(targets), kept_columns, name, (*dropped, *notes), factor=factor)
+
+
+def scan_chunks(parts: Iterable[Any]) -> Dataset:
+    """Rows that come in chunks as a `Dataset` without rows, so that a fit of it answers in the units they came in.
+
+    parts : pairs (X, Y) of numbers as for `Spectrum.from_chunks`, one in memory at a time; names are data frames'.
+    Raises `InputError` that names the chunk, from 0.
+
+    >>> X = np.array([[5.0], [6.0], [7.0], [9.0]])
+    >>> data = scan_chunks((X[k : k + 2], 10.0 * X[k : k + 2]) for k in (0, 2))
+    >>> data, data.standardize().x_mean
+    (Dataset('chunks': 4 rows, 1 features, outputs 0), array([6.75]))
+    """
+    factor, features, outputs = chunks.of_chunks(parts)
+    return Dataset(*_no_rows(features, outputs), features, outputs, name="chunks", factor=factor)
+
+
+def scan_dask(X: Any, Y: Any) -> Dataset:
+    """Dask arrays or data frames X (n, p) and Y (n, D) of numbers as a `Dataset` without rows, computed here.
+
+    As `Spectrum.from_dask`, and the means and scales are kept: a fit of `scan_dask(X, Y).standardize()` answers in
+    the columns' own units. Errors as there.
+
+    >>> import dask.array as da
+    >>> X = da.from_array([[1.0, 0.0], [0.0, 2.0], [1.0, 1.0]], chunks=(2, 1))
+    >>> scan_dask(X, X.sum(axis=1)).standardize().y_mean
+    array([1.66666667])
+    """
+    factor, features, outputs = chunks.of_dask(X, Y)
+    return Dataset(*_no_rows(features, outputs), features, outputs, name="dask", factor=factor)
+
+
+def _no_rows(features: tuple[str, ...], outputs: tuple[str, ...]) -> tuple[np.ndarray, np.ndarray]:
+    """X and Y where none are kept."""
+    return np.empty((0, len(features))), np.empty((0, len(outputs)))
 
 
 def _batches(file: Any, used: dict[str, str], width: int, label: str, progress: bool) -> Iterator[Any]:

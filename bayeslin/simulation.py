@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import numpyro
 
-from bayeslin import checks, models
+from bayeslin import checks, models, sampler
 from bayeslin.correlation import to_correlation
 from bayeslin.hyperparameters import sample_hyperparameter
 from bayeslin.likelihood import conditional
@@ -48,7 +48,7 @@ def groups(
     T = X @ spec.V / np.sqrt(X.shape[1])
     draw = partial(_prior, law, noise, X=X, T=T, outputs=spec.outputs, weights=settings["space"] == "weights")
     chains, draws = settings["chains"], settings["draws"]
-    key_prior, key_posterior = jax.random.split(jax.random.fold_in(jax.random.key(settings["seed"]), STREAM))
+    key_prior, key_posterior = jax.random.split(jax.random.fold_in(sampler.key_of(settings["seed"]), STREAM))
     with jax.enable_x64(True):
         if predictive is None:
             one = jax.eval_shape(draw, jax.random.split(key_prior, 1))

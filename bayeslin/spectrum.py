@@ -52,16 +52,20 @@ class Spectrum(NamedTuple):
     def from_chunks(cls, parts: Iterable[Any], *, center: bool = False, tol: float | None = None) -> Spectrum:
         """Statistics of rows that come in chunks: those of `from_rows` on all of them, one chunk in memory at a time.
 
-        parts : pairs (X, Y) of arrays or data frames, of any lengths, from a list or a generator. center : take out the
-        columns' means first. Each chunk becomes a triangular factor, and factors merge (design section 4), so that
-        digits are not lost as by sums of products. Raises `InputError` that names the chunk, from 0.
+        parts : pairs (X, Y) of arrays (n_k, p), (n_k, D) or data frames, of any lengths, from a list or a generator.
+        center : take out the columns' means; predictions then are of Y less its mean at X less its mean. A Spectrum
+        keeps no means, so nothing warns of columns far from zero; `bl.scan_chunks` gives a `Dataset`, which does both.
+        Each chunk becomes a triangular factor, and factors merge (design section 4), so that digits are not lost as by
+        sums of products. Raises `InputError` that names the chunk, from 0.
 
         >>> X, Y = np.array([[1.0, 0.0], [0.0, 2.0], [1.0, 1.0]]), np.array([[0.1], [0.2], [0.4]])
         >>> parts = ((X[start : start + 2], Y[start : start + 2]) for start in (0, 2))
         >>> Spectrum.from_chunks(parts).lam.round(6), Spectrum.from_rows(X, Y).lam.round(6)
         (array([2.651388, 0.848612]), array([2.651388, 0.848612]))
         """
-        return cls.from_factor(*chunks.of_chunks(parts), center=center, tol=tol)
+        tol = _relative(tol)
+        factor, features, _ = chunks.of_chunks(parts)
+        return cls.from_factor(factor, len(features), center=center, tol=tol)
 
     @classmethod
     def from_dask(cls, X: Any, Y: Any, *, center: bool = False, tol: float | None = None) -> Spectrum:
@@ -76,24 +80,26 @@ class Spectrum(NamedTuple):
         >>> Spectrum.from_dask(X, X.sum(axis=1)).lam.round(6)
         array([2.651388, 0.848612])
         """
-        return cls.from_factor(*chunks.of_dask(X, Y), center=center, tol=tol)
+        tol = _relative(tol)
+        factor, features, _ = chunks.of_dask(X, Y)
+        return cls.from_factor(factor, len(features), center=center, tol=tol)
 
     @classmethod
     def from_factor(cls, factor: Factor, features: int, *, center: bool = False, tol: float | None = None) -> Spectrum:
         """Statistics of the rows [X Y] behind a factor, X its first columns: a rotation of rows changes none."""
         checks.informative(factor.n, factor.constant[features:])
+        if center and factor.constant[:features].all():
+            raise checks.InputError("every column of X is constant; a linear network has nothing to learn from")
         rows = factor.rows(center=center)
         return cls._reduced(rows[:, :features], rows[:, features:], factor.n, tol)
 
     @classmethod
     def _reduced(cls, X: np.ndarray, Y: np.ndarray, n: int, tol: float | None) -> Spectrum:
         """Statistics of n rows, given as themselves or as other rows with the same cross-products."""
-        tol = max(n, X.shape[1]) * np.finfo(np.float64).eps if tol is None else checks.number(tol, "tol", least=0.0)
+        tol = max(n, X.shape[1]) * np.finfo(np.float64).eps if tol is None else _relative(tol)
         U, S, V = decompose(X)
         if S[0] == 0:
             raise checks.InputError("every entry of X is zero; a linear network has nothing to learn from")
-        if tol >= 1:
-            raise checks.InputError(f"tol is relative to the largest singular value and must be below 1, got {tol}")
         r = int((tol * S[0] < S).sum())
         Z, R = reduce_labels(U[:, :r], Y)
         with np.errstate(over="ignore", under="ignore"):
@@ -129,6 +135,13 @@ class Spectrum(NamedTuple):
             raise checks.InputError("these statistics were padded for sampling; use the Spectrum that they came from")
         T = X @ self.V / np.sqrt(X.shape[1])
         return T, np.maximum((X**2).sum(1) / X.shape[1] - (T**2).sum(1), 0.0)
+
+
+def _relative(tol: Any) -> float | None:
+    """The size below which a singular value counts as zero, relative to the largest; None for the default."""
+    if tol is not None and checks.number(tol, "tol", least=0.0) >= 1:
+        raise checks.InputError(f"tol is relative to the largest singular value and must be below 1, got {tol}")
+    return None if tol is None else float(tol)
 
 
 def decompose(X: Any) -> tuple[Any, Any, Any]:

@@ -101,6 +101,7 @@ CASES = {
     "finite, n 1e5, p 50, D 3": Case(FINITE, teacher(100_000, 50, 3), goal=60),
     "finite, n 2e4, p 500, D 3": Case(FINITE, teacher(20_000, 500, 3), goal=60),
     "finite, n 2e4, p 200, D 8": Case(FINITE, teacher(20_000, 200, 8), goal=30, every=5),
+    "finite, n 1e6, p 100, D 16": Case(FINITE, teacher(1_000_000, 100, 16), goal=15, leapfrogs=32, every=5),
     "limit, full noise, n = p = 30, D 6": Case(LIMIT, correlated_residuals, "full", goal=10, leapfrogs=None),
     "NNGP, full noise, n = p = 30, D 6": Case(bl.NNGP(), correlated_residuals, "full", goal=10, leapfrogs=None),
 }

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import argparse
 import json
-import logging
 import os
-import re
 import subprocess
 import sys
 import tempfile
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 from cases import FINITE, LIMIT, rows
 from common import HERE, Results, Row, markdown, parser, read
@@ -93,7 +91,7 @@ def user(draws: int) -> list[float]:
 
 
 def compilations(what: str) -> Row:
-    """Programs that XLA compiles in a fresh process, by JAX's log; see `count`."""
+    """Programs that XLA compiles in a fresh process; see `count`."""
     return json.loads(python([str(Path(__file__)), "--child", what], QUIET)[1].splitlines()[-1])
 
 
@@ -102,35 +100,31 @@ def count(what: str) -> Row:
     data, other = (rows(20, 3, 3, seed=seed) for seed in (0, 1))
     short: dict[str, Any] = {"draws": 50, "warmup": 50, "progress": False}
     if what == "compare":
-        run = partial(bl.compare, data.X, data.Y, laws=LAWS, control=4, **short)
-        first = compiled(run)
-        return {"first": len(first), "repeated": repeated(first), "second": len(compiled(run))}
-    law = bl.Proportional(0.4) if what == "limit" else LAWS[what]
-    first = compiled(lambda: bl.fit(LAWS[what], data, **short))
-    second = compiled(lambda: bl.fit(law, other, seed=1, **short))
-    return {"first": len(first), "repeated": repeated(first), "second": len(second)}
+        first = compiled(partial(bl.compare, data.X, data.Y, laws=LAWS, control=4, **short))
+        second = compiled(partial(bl.compare, other.X, other.Y, laws=LAWS, control=4, seed=1, **short))
+    else:
+        law = bl.Proportional(0.4) if what == "limit" else LAWS[what]
+        first = compiled(partial(bl.fit, LAWS[what], data, **short))
+        second = compiled(partial(bl.fit, law, other, seed=1, **short))
+    samplers = sum(name in ("jit(start)", "jit(advance)") for name in first)
+    needed = 2 * (len(LAWS) if what == "compare" else 1)
+    return {"samplers": samplers, "needed": needed, "others": len(first) - samplers, "second": len(second)}
 
 
 def compiled(work: Callable[[], Any]) -> list[str]:
-    """Names and shapes of the programs that were compiled meanwhile."""
-    import jax
-
+    """Names of the programs that were compiled meanwhile, in whatever thread."""
     found: list[str] = []
-    handler = logging.Handler()
-    handler.emit = lambda record: found.append(record.getMessage())  # type: ignore[method-assign]
-    logger = logging.getLogger("jax")
-    logger.addHandler(handler)
+
+    def listen(event: str, _: float, **about: Any) -> None:
+        if event == "/jax/core/compile/backend_compile_duration":
+            found.append(about["fun_name"])
+
+    jax.monitoring.register_event_duration_secs_listener(listen)
     try:
-        with jax.log_compiles(True):
-            work()
+        work()
     finally:
-        logger.removeHandler(handler)
-    return [message for message in found if re.match(r"Finished XLA compilation", message)]
-
-
-def repeated(programs: list[str]) -> int:
-    """How many compilations repeat one of the same name and shapes."""
-    return sum(number - 1 for number in Counter(programs).values())
+        jax.monitoring.unregister_event_duration_listener(listen)
+    return found
 
 
 def report(path: Path) -> Iterator[str]:
@@ -141,8 +135,11 @@ def report(path: Path) -> Iterator[str]:
         yield f"`import bayeslin` takes {row['more_s']:.2f} s more than `import numpyro` ({row['numpyro_s']:.2f} s);"
         yield f"the goal is at most {row['goal']} s.\n"
     yield from markdown(
-        ["programs compiled", "first", "of them again, same name and shapes", "second, other data, key and alpha"],
-        [[row["case"], row["first"], row["repeated"], row["second"]] for row in read(path, "compilations")],
+        ["programs compiled", "samplers", "distinct, two a law", "others", "second time, other data, key and alpha"],
+        [
+            [row[name] for name in ("case", "samplers", "needed", "others", "second")]
+            for row in read(path, "compilations")
+        ],
     )
     yield "\nThe command line, `bayeslin compare linnerud --control 0`, medians over users without a cache"
     yield "at first, seconds:\n"

@@ -177,6 +177,43 @@ def test_small_units_keep_their_digits_in_json(tmp_path, capsys):
     assert 1e-12 < record["Weight_mean"] < 1e-11
 
 
+WRONG = {
+    "--noise banana": "noise must be a number",
+    "--draws 0": "draws must be an integer of at least 1",
+    "--chains 0": "chains must be",
+    "--seed -1": "seed must be",
+    "--alpha -1": "alpha must be",
+    "--law nngp --alpha 0.5": "--law nngp has no --alpha",
+    "--law nngp --width 3": "--law nngp has no --width",
+    "--depth 10": "--law proportional has no --depth",
+    "--law finite --width 0": "width must be",
+}
+
+
+@pytest.mark.parametrize("options", WRONG)
+def test_options_are_checked_before_the_table_is_read(options, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(commands, "_read", lambda *_, **__: pytest.fail("the table was read"))
+    arguments = ["fit", "linnerud", "--out", str(tmp_path / "m.nc"), *options.split()]
+    assert cli.main(arguments) == commands.BAD_INPUT
+    assert WRONG[options] in capsys.readouterr().err
+
+
+def test_a_finite_network_takes_width_depth_and_ratio(tmp_path):
+    for options, widths in (("", (20,) * 10), ("--alpha 0.1 --width 30", (30,) * 3), ("--depth 2 --width 4", (4, 4))):
+        path = tmp_path / "m.nc"
+        arguments = ["fit", "linnerud", "--targets", "Pulse", "--law", "finite", "--out", str(path), *options.split()]
+        assert cli.main([*arguments, "--draws", "1", "--warmup", "1", "--chains", "1", "--quiet"]) is not None
+        assert bl.Posterior.load(path).law.widths == widths
+
+
+@pytest.mark.parametrize("names", ["a\nb", '"a'])
+def test_names_that_cannot_be_told_apart_are_refused_in_a_line(names, tmp_path, capsys):
+    with pytest.raises(SystemExit) as end:
+        cli.main(["fit", "linnerud", "--targets", names, "--out", str(tmp_path / "m.nc")])
+    assert end.value.code == commands.BAD_INPUT
+    assert "needs names between commas" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("moment", ["compiling", "sampling"])
 def test_ctrl_c_ends_with_one_line_and_leaves_the_old_file(moment, tmp_path, model):
     path = tmp_path / "m.nc"

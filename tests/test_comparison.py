@@ -96,6 +96,13 @@ def test_save_writes_table_posteriors_and_figure(found, tmp_path):
     assert json.loads((tmp_path / "deep" / "folder" / "table.json").read_text())[1]["law"] == "finite"
 
 
+def test_a_folder_that_is_a_file_is_refused(found, tmp_path):
+    (tmp_path / "taken").write_text("mine")
+    with pytest.raises(bl.InputError, match=r"cannot make the folder .*taken \(File exists\)"):
+        found.save(tmp_path / "taken")
+    assert (tmp_path / "taken").read_text() == "mine"
+
+
 def test_an_interrupted_save_leaves_what_was_there(found, tmp_path, monkeypatch):
     found.save(tmp_path)
     before = {path: path.read_bytes() for path in tmp_path.iterdir()}

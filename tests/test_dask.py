@@ -84,10 +84,23 @@ def test_blocks_that_both_are_cut_from_are_computed_once(data):
     assert spec.n == 100
 
 
+def test_blocks_as_a_data_set_keep_means_scales_and_names(data):
+    X, Y = data[0] + 5, data[1] * 3 + 100
+    whole = bl.scan_chunks([(X, Y)]).standardize()
+    frames = [dd.from_pandas(pd.DataFrame(W).add_prefix(name), npartitions=3) for name, W in (("x", X), ("y", Y))]
+    for given, names in ((frames, ("y0", "y1")), ([da.from_array(W, chunks=(30, 2)) for W in (X, Y)], ("0", "1"))):
+        found = bl.scan_dask(*given).standardize()
+        assert (found.n, found.output_names) == (len(X), names)
+        for name in ("x_mean", "x_scale", "y_mean", "y_scale"):
+            np.testing.assert_allclose(getattr(found, name), getattr(whole, name), rtol=1e-13)
+
+
 X, Y = np.arange(12.0).reshape(4, 3) ** 2, np.arange(8.0).reshape(4, 2) ** 3
 HOLED = np.where(X == 36, np.nan, X)
 BAD = {
     "plain arrays": (lambda: (X, Y), "X must be a dask array or data frame of rows, got ndarray"),
+    "tasks": (lambda: (dask.delayed(X), da.from_array(Y)), "X must be a dask array or data frame of rows, got Delayed"),
+    "unknown width": (lambda: (da.from_array(X)[:, da.from_array([True] * 3)], da.from_array(Y)), "of known width"),
     "labels missing": (lambda: (da.from_array(X), None), "Y must be a dask array"),
     "three axes": (lambda: (da.from_array(X[None]), da.from_array(Y)), "X must be a dask array"),
     "other lengths": (lambda: (da.from_array(X), da.from_array(Y[:3])), r"X \(4, 3\), Y \(3, 2\)"),

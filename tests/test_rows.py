@@ -1,5 +1,7 @@
 """Rows in pieces: any partition, in any order, gives the statistics of all rows, to rounding."""
 
+import warnings
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -210,6 +212,10 @@ BAD = {
     "rows in place of chunks": (np.ones((5, 2)), "iterable of pairs"),
     "a number": (3, "iterable of pairs"),
     "a chunk alone": ([np.ones((2, 3))], "chunk 0 must be a pair"),
+    "row by row": (
+        zip(np.ones((9, 2)), np.ones((9, 2)), strict=True),
+        r"X of chunk 0 has one axis.*one row is X\[None\]",
+    ),
     "three parts": ([(1, 2, 3)], "chunk 0 must be a pair"),
     "hole": (chunks_of(((1, 0), hole)), r"X of chunk 1 holds nan in row 2, column 1 \(counted from 0\)"),
     "hole in Y": (chunks_of(((2, 1), hole)), "Y of chunk 2 holds nan in row 2, column 1"),
@@ -232,6 +238,43 @@ def test_what_cannot_be_used_is_refused_by_chunk(name):
     parts, message = BAD[name]
     with pytest.raises(bl.InputError, match=message):
         bl.Spectrum.from_chunks(parts)
+
+
+def test_inputs_that_vary_nowhere_leave_nothing_when_centred(rng):
+    parts = [(np.full((25, 2), 0.1), rng.standard_normal((25, 2))) for _ in range(2)]  # 0.1 is not its own mean
+    with pytest.raises(bl.InputError, match="every column of X is constant"):
+        bl.Spectrum.from_chunks(parts, center=True)
+    assert bl.Spectrum.from_chunks(parts).rank == 1
+
+
+@pytest.mark.parametrize("tol", [-1, 1, 2, "small"])
+def test_the_tolerance_is_checked_before_any_row_is_read(tol):
+    def parts():
+        raise AssertionError("rows were read")
+        yield
+
+    with pytest.raises(bl.InputError, match="tol"):
+        bl.Spectrum.from_chunks(parts(), tol=tol)
+
+
+def test_chunks_as_a_data_set_answer_in_their_own_units(rng, tmp_path):
+    X, Y = rows(rng, 60, 3, 2)
+    X, Y = 5 + 2 * X, 100 + 3 * Y
+    frames = [(pd.DataFrame(x, columns=list("abc")), pd.DataFrame(y, columns=["u", "v"])) for x, y in cut(X, Y, [11])]
+    data = bl.scan_chunks(frames)
+    assert (data.n, data.X.shape, data.feature_names, data.output_names) == (60, (0, 3), ("a", "b", "c"), ("u", "v"))
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        bl.fit(bl.NNGP(), data, noise=0.5)
+    assert {str(each.message)[:20] for each in said} >= {"column 0 of X has me", "column 0 of Y has me"}
+    post = bl.fit(bl.NNGP(), data.standardize(), noise=0.5)
+    post.save(tmp_path / "m.nc")
+    zX, zY = ((W - W.mean(0)) / W.std(0) for W in (X, Y))
+    inside = bl.fit(bl.NNGP(), zX, zY, noise=0.5).predict(zX[:4])
+    for one in (post, bl.Posterior.load(tmp_path / "m.nc")):
+        for new in (X[:4], pd.DataFrame(X[:4], columns=list("abc"))[["c", "a", "b"]]):
+            np.testing.assert_allclose(one.predict(new).mean, inside.mean * Y.std(0) + Y.mean(0), rtol=1e-12)
+    assert bl.scan_chunks(cut(X, Y, [11])).output_names == ("0", "1")
 
 
 def test_a_label_that_is_constant_within_each_chunk_only_is_kept(rng):

@@ -22,15 +22,15 @@ def data():
 
 @contextlib.contextmanager
 def compilations():
-    """Count the programs that XLA compiles."""
-    count = []
+    """Names of the programs that XLA compiles, in whatever thread."""
+    names = []
 
-    def listen(event, duration, **_):
+    def listen(event, duration, fun_name="", **_):
         if event == "/jax/core/compile/backend_compile_duration":
-            count.append(event)
+            names.append(fun_name)
 
     jax.monitoring.register_event_duration_secs_listener(listen)
-    yield count
+    yield names
     jax.monitoring.unregister_event_duration_listener(listen)
 
 
@@ -58,9 +58,12 @@ def test_a_known_noise_is_an_argument_too(data):
 
 def test_compare_compiles_each_program_once(data):
     laws = {"a": bl.Proportional(0.5), "b": bl.Proportional(0.25)}
-    bl.compare(data.X, data.Y, laws=laws, **FEW)
+    own = FEW | {"warmup": 61}  # a program that no other test has made
+    with compilations() as first:
+        bl.compare(data.X, data.Y, laws=laws, control=3, **own)
+    assert (first.count("jit(start)"), first.count("jit(advance)")) == (1, 1)
     with compilations() as again:
-        bl.compare(data.X, data.Y, laws=laws, control=3, **FEW)
+        bl.compare(data.X, -2.0 * data.Y, laws=laws, control=3, **own)
     assert again == []
 
 
@@ -69,6 +72,13 @@ def test_same_seed_same_draws_another_seed_others(data):
     assert (one.scale == two.scale).all()
     assert (one.scale != three.scale).any()
     assert (one.scale[0] != one.scale[1]).any(), "chains differ"
+
+
+def test_every_bit_of_a_seed_counts(data):
+    seeds = (0, 2**32, 2**63 - 1)
+    with_noise = [bl.fit(bl.NNGP(), data.X, data.Y, **FEW | {"seed": seed}).noise_cov for seed in seeds]
+    assert len({draws.tobytes() for draws in with_noise}) == 3
+    assert (sampler.key_of(5) == jax.random.key(5)).all()
 
 
 def test_draws_do_not_depend_on_the_length_of_blocks(data, monkeypatch):
