@@ -25,6 +25,7 @@ from bayeslin.scale import NNGP, FiniteNetwork, Law, Proportional
 from bayeslin.spectrum import Spectrum
 
 FAR = 1.05  # R-hat of a short control fit above which its mean is not trusted
+DEEPEST = 100_000  # layers of a network that nobody asked for by its depth
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,6 +116,8 @@ def default_laws(
     limit, width = Proportional(alpha, signal_variance), checks.integer(width, "width")
     ratio = 0.5 if is_random(limit.alpha) else limit.alpha
     nearest = max(round(ratio * width), int(ratio > 0))
+    if depth is None and nearest > DEEPEST:
+        raise checks.InputError(f"alpha {ratio:g} with width {width} makes {nearest:.0e} layers; give a depth")
     depth = nearest if depth is None else checks.integer(depth, "depth", least=0)
     finite = FiniteNetwork((width,) * depth, signal_variance)
     return {"NNGP": NNGP(signal_variance), "finite": finite, "proportional": limit}

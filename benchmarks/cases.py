@@ -68,6 +68,16 @@ def rows(n: int, p: int, D: int, seed: int, *, residuals: float = 0.0, standardi
     return data.standardize() if standardize else data
 
 
+def few_rows(n: int, p: int, D: int) -> Callable[[int], bl.Spectrum]:
+    """Statistics of a standardised teacher of too few rows for `teacher`."""
+
+    def make(seed: int) -> bl.Spectrum:
+        data = rows(n, p, D, seed)
+        return bl.Spectrum.from_rows(data.X, data.Y)
+
+    return make
+
+
 def correlated_residuals(seed: int) -> bl.Spectrum:
     """As many features as rows, n = p = 30, D = 6, residuals correlated .95; columns of mean square one.
 
@@ -93,6 +103,8 @@ CASES = {
     "limit, n 2e4, p 500, D 3": Case(LIMIT, teacher(20_000, 500, 3), goal=60),
     "limit, n 2e4, p 200, D 8": Case(LIMIT, teacher(20_000, 200, 8), goal=30),
     "limit, n 1e6, p 100, D 16": Case(LIMIT, teacher(1_000_000, 100, 16), goal=15, leapfrogs=32, every=5),
+    "limit, n 3, p 2, D 2": Case(LIMIT, few_rows(3, 2, 2)),
+    "limit, n 6, p 2, D 2": Case(LIMIT, few_rows(6, 2, 2)),
     "limit, linnerud": Case(LIMIT, shipped("linnerud")),
     "finite, linnerud": Case(FINITE, shipped("linnerud")),
     "limit, penguins": Case(LIMIT, shipped("penguins")),

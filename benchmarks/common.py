@@ -8,6 +8,7 @@ import json
 import math
 import os
 import platform
+import subprocess
 import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator
@@ -23,6 +24,7 @@ from numpyro.infer import init_to_uniform
 from numpyro.infer.util import initialize_model
 
 import bayeslin as bl
+from bayeslin import program
 
 HERE = Path(__file__).parent
 RAW = HERE / "speed.jsonl"
@@ -62,6 +64,7 @@ class Results:
         values = make()
         row = {"table": table, **key, **values, "minutes": (time.perf_counter() - began) / 60}
         row |= {"date": datetime.date.today().isoformat(), "machine": machine(), "versions": versions()}
+        row |= {"commit": commit(), "acceptance": program.ACCEPTANCE}
         with self.path.open("a") as file:
             file.write(json.dumps(row) + "\n")
         print(", ".join(f"{name} {cell(value)}" for name, value in values.items()), flush=True)
@@ -122,6 +125,16 @@ def versions() -> str:
         except PackageNotFoundError:
             found.append(f"{name} absent")
     return ", ".join(found)
+
+
+@cache
+def commit() -> str:
+    """The commit that is measured, with a plus where files differ from it."""
+    ask = ["git", "-C", str(HERE), "describe", "--always", "--dirty=+", "--exclude=*"]
+    try:
+        return subprocess.run(ask, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
 
 
 def correlations(scale: np.ndarray) -> np.ndarray:

@@ -271,8 +271,9 @@ def report(path: Path) -> Iterator[str]:
     yield "## Side by side, warm\n"
     yield "`python benchmarks/peers.py`. Smallest bulk ESS over entries of Q and the noise, per second of a whole run,"
     yield f"warm-up included, in a process that has made such a run before; {CHAINS} chains, as many draws of warm-up"
-    yield "as kept. A slow peer runs once, with fewer draws. Peers have their own default settings. A posterior is the"
-    yield f"same when no mean is further off than {TOLERANCE:g} Monte Carlo standard errors.\n"
+    yield "as kept. A slow peer runs once, with fewer draws. Peers have their own defaults, but that NumPyro's and"
+    yield "BlackJAX's chains are vmapped (ours have a thread for each core), and NumPyro's start at draws of the prior."
+    yield f"A posterior is the same when no mean is further off than {TOLERANCE:g} Monte Carlo standard errors.\n"
     columns = [
         "peer",
         "ours, ESS/s",

@@ -187,6 +187,7 @@ WRONG = {
     "--law nngp --width 3": "--law nngp has no --width",
     "--depth 10": "--law proportional has no --depth",
     "--law finite --width 0": "width must be",
+    "--law finite --alpha 1e9": "makes 2e+10 layers; give a depth",
 }
 
 
