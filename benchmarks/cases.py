@@ -103,7 +103,6 @@ CASES = {
     "limit, n 2e4, p 500, D 3": Case(LIMIT, teacher(20_000, 500, 3), goal=60),
     "limit, n 2e4, p 200, D 8": Case(LIMIT, teacher(20_000, 200, 8), goal=30),
     "limit, n 1e6, p 100, D 16": Case(LIMIT, teacher(1_000_000, 100, 16), goal=15, leapfrogs=32, every=5),
-    "limit, n 3, p 2, D 2": Case(LIMIT, few_rows(3, 2, 2)),
     "limit, n 6, p 2, D 2": Case(LIMIT, few_rows(6, 2, 2)),
     "limit, linnerud": Case(LIMIT, shipped("linnerud")),
     "finite, linnerud": Case(FINITE, shipped("linnerud")),
