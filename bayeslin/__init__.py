@@ -20,11 +20,13 @@ from bayeslin.posterior import Posterior
 from bayeslin.scale import NNGP, FiniteNetwork, Law, Proportional, ScaleMoments
 from bayeslin.scan import scan_chunks, scan_dask, scan_table
 from bayeslin.spectrum import Spectrum
+from bayeslin.validation import CrossValidation, cross_validate
 
 __all__ = [
     "NNGP",
     "Comparison",
     "ConvergenceWarning",
+    "CrossValidation",
     "Dataset",
     "FiniteNetwork",
     "InputError",
@@ -38,6 +40,7 @@ __all__ = [
     "__version__",
     "calibration",
     "compare",
+    "cross_validate",
     "data",
     "exact",
     "fit",

@@ -55,6 +55,7 @@ PLAN = {
     "material": "data hyperparameters noise scale spectrum",
     "inference": "guide material spectrum scale noise hyperparameters models sampler diagnostics posterior",
     "many": "data inference material spectrum scale noise sampler diagnostics posterior",
+    "validation": "data many diagnostics scale spectrum",
     "figures": "",
     "plots": "figures",
     "calibration": "spectrum scale noise hyperparameters likelihood many models correlation plots sampler",
