@@ -76,10 +76,24 @@ def test_rows_are_taken_as_they_are_without_standardisation(data):
     np.testing.assert_allclose(one.log_score[~kept], post.log_score(data.X[~kept], data.Y[~kept]), rtol=1e-12)
 
 
-def test_marks_leave_out_rows_together(data):
-    marks = np.array(["b", "a", "c"])[np.arange(15) // 5]
-    found = bl.cross_validate(bl.NNGP(), data.standardize(), folds=marks, noise=0.5)
-    np.testing.assert_array_equal(found.fold, np.array([1, 0, 2])[np.arange(15) // 5])
+def test_scales_of_a_dataset_made_by_hand_are_kept(data):
+    by_hand = replace(data, X=data.X / 2, Y=data.Y / 3, x_scale=2.0, y_scale=3.0)
+    with pytest.warns(UserWarning, match="centre the columns"):
+        found = bl.cross_validate(bl.NNGP(100.0), by_hand, folds=5, noise=5.0)
+    kept = found.fold != 2
+    with pytest.warns(UserWarning, match="centre the columns"):
+        post = bl.fit(bl.NNGP(100.0), replace(by_hand, X=by_hand.X[kept], Y=by_hand.Y[kept]), noise=5.0)
+    np.testing.assert_allclose(found.log_score[~kept], post.log_score(data.X[~kept], data.Y[~kept]), rtol=1e-10)
+
+
+@pytest.mark.parametrize("marks", [["b", "a", "c"], [2.5, 1.0, 7.0], [1, "1", 2]], ids=repr)
+def test_marks_leave_out_rows_together_and_count_as_one(data, marks):
+    folds = [marks[i // 5] for i in range(15)]
+    found = bl.cross_validate(bl.NNGP(), data.standardize(), folds=folds, noise=0.5)
+    np.testing.assert_array_equal(found.fold, np.arange(15) // 5)
+    sums = found.log_score.reshape(3, 5).sum(1)
+    assert found.se == pytest.approx(np.sqrt(3) * sums.std(ddof=1))
+    assert found.minus(found) == (0.0, 0.0)
 
 
 def test_differences_are_row_by_row(data):
@@ -92,22 +106,39 @@ def test_differences_are_row_by_row(data):
     assert difference == pytest.approx(rows.sum())
     assert error == pytest.approx(np.sqrt(15) * rows.std(ddof=1))
     assert error < np.hypot(one.se, two.se)
-    with pytest.raises(bl.InputError, match="same rows, folds and seed"):
-        one.minus(elsewhere)
+    other = bl.cross_validate(bl.NNGP(), replace(data, Y=np.exp(data.Y / 10)).standardize(), noise=0.3)
+    for each in (elsewhere, other):
+        with pytest.raises(bl.InputError, match="same rows, folds and seed"):
+            one.minus(each)
 
 
 @pytest.mark.parametrize(
     ("folds", "match"),
     [
         (1, "folds must be an integer of at least 2"),
-        (16, "16 folds need as many rows, got 15"),
+        ("three", "folds must be an integer"),
+        (16, "16 folds need at least as many rows, got 15; give folds=15 or less"),
         ([0, 1], "a mark for each of the 15 rows"),
+        (np.zeros((15, 1)), "a mark for each of the 15 rows"),
         (["a"] * 15, "the same mark"),
+        ([0.0, 1.0, np.nan] * 5, "row 2 has no mark"),
+        (pd.Categorical(["a", None, "b"] * 5), "row 1 has no mark"),
     ],
 )
 def test_unusable_folds_are_refused(data, folds, match):
     with pytest.raises(bl.InputError, match=match):
         bl.cross_validate(bl.NNGP(), data.standardize(), folds=folds, noise=0.5)
+
+
+def test_what_does_not_vary_without_a_fold_is_said(data):
+    folds, once = np.arange(15) % 3, np.where(np.arange(15) % 3 == 1, np.arange(15.0), 2.0)
+    X, Y = data.X.copy(), data.Y.copy()
+    X[:, 2], Y[:, 1] = once, once
+    with pytest.warns(UserWarning, match=r"feature \S+ does not vary in the rows without fold 1") as caught:
+        bl.cross_validate(bl.NNGP(), replace(data, X=X).standardize(), folds=folds, noise=0.5)
+    assert [warning.filename for warning in caught] == [__file__]
+    with pytest.raises(bl.InputError, match="does not vary in the rows without fold 1"):
+        bl.cross_validate(bl.NNGP(), replace(data, Y=Y).standardize(), folds=folds, noise=0.5)
 
 
 def test_statistics_without_rows_are_refused(data):
