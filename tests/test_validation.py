@@ -28,19 +28,18 @@ def test_leaving_out_one_row_is_the_closed_form(linnerud):
     assert sorted(found.fold) == list(range(20))
 
 
+@pytest.mark.filterwarnings("ignore::bayeslin.diagnostics.ConvergenceWarning")
 def test_sampled_folds_are_fits_of_the_other_rows(data):
-    settings = {"draws": 500, "warmup": 500, "progress": False}
+    """Of the first draws, where the many in one program and the one alone differ by rounding only."""
+    settings = {"draws": 2, "warmup": 0, "max_tree_depth": 3, "progress": False}
     found = bl.cross_validate(LAW, data.standardize(), folds=3, seed=3, **settings)
     for k in range(3):
         rest, held = (replace(data, X=data.X[rows], Y=data.Y[rows]) for rows in (found.fold != k, found.fold == k))
-        posts = [bl.fit(LAW, rest.standardize(), seed=30 + seed, **settings) for seed in range(5)]
-        scores = np.array([post.log_score(held.X, held.Y) for post in posts])
-        error = np.sqrt(scores.var(0, ddof=1).mean() * (1 + 1 / 5))
-        assert np.abs(found.log_score[found.fold == k] - scores.mean(0)).max() < 5 * error
-        seen = bl.fit(LAW, data.standardize(), **settings).log_score(held.X, held.Y)
-        assert np.abs(seen - scores.mean(0)).max() > 5 * error, "the test can fail"
+        post = bl.fit(LAW, rest.standardize(), seed=3 + k, **settings)
+        np.testing.assert_allclose(found.log_score[found.fold == k], post.log_score(held.X, held.Y), rtol=1e-4)
+        seen = bl.fit(LAW, data.standardize(), seed=3 + k, **settings).log_score(held.X, held.Y)
+        assert np.abs(found.log_score[found.fold == k] / seen - 1).max() > 0.01, "the test can fail"
     assert len(found.diagnoses) == 3
-    assert all(diagnosis.rhat_max < 1.05 for diagnosis in found.diagnoses)
     assert repr(found).startswith("CrossValidation(Proportional(0.5): elpd -")
 
 
